@@ -1,0 +1,31 @@
+# Everything runs in .venv with the versions of constraints.txt; PYTHON and TORCH may be overridden:
+#   make test PYTHON=python3.12
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint bench docs clean
+
+.venv/installed: setup.cfg constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: .venv/installed  ## train GESM on the bundled CiteSeer, print the table, leave runs/demo
+	$(BIN)/gesm train citeseer --out runs/demo --overwrite
+
+test: .venv/installed lint  ## lint and the whole test-suite
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: .venv/installed  ## the ratio table of the README; writes benchmarks/results/latest.json
+	$(BIN)/python -m benchmarks
+
+docs: .venv/installed  ## HTML documentation in docs/_build/html
+	$(BIN)/sphinx-build -n -W -b html docs docs/_build/html
+
+clean:
+	rm -rf .venv build docs/_build
