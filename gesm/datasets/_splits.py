@@ -1,0 +1,55 @@
+import numpy as np
+import torch
+from torch import Tensor
+
+from gesm.errors import GesmError
+
+Masks = dict[str, Tensor]
+
+
+def _order(n: int, seed: int) -> np.ndarray:
+    # the bit stream of PCG64 is fixed for ever, that of Generator.permutation and torch.randperm is not
+    return np.random.PCG64(seed).random_raw(n).argsort(kind="stable")
+
+
+def _masks(n: int, train: np.ndarray, val: np.ndarray) -> Masks:
+    masks = {name: torch.zeros(n, dtype=torch.bool) for name in ("train_mask", "val_mask")}
+    masks["train_mask"][torch.from_numpy(train)] = True
+    masks["val_mask"][torch.from_numpy(val)] = True
+    return masks | {"test_mask": ~(masks["train_mask"] | masks["val_mask"])}
+
+
+def per_class(y: Tensor, seed: int, num_train: int = 20, num_val: int = 30) -> Masks:
+    """20 training and 30 validation nodes of every class, the rest is test (Shchur et al. 2018).
+
+    Args:
+        y: Classes, [N].
+        seed: Number of the split; the same seed gives the same split on every machine.
+        num_train: Training nodes a class.
+        num_val: Validation nodes a class.
+    """
+    count = int(y.bincount().min())
+    if count <= num_train + num_val:
+        raise GesmError(
+            f"a class has {count} nodes; this split needs more than {num_train} + {num_val}. Use protocol '60/20/20'."
+        )
+    order = _order(len(y), seed)
+    rows = [order[y.numpy()[order] == c] for c in range(int(y.max()) + 1)]
+    train = np.concatenate([row[:num_train] for row in rows])
+    val = np.concatenate([row[num_train : num_train + num_val] for row in rows])
+    return _masks(len(y), train, val)
+
+
+def sixty_twenty_twenty(y: Tensor, seed: int) -> Masks:
+    """60 % training, 20 % validation, the rest test, at random over all nodes.
+
+    Args:
+        y: Labels, [N] or [N, C].
+        seed: Number of the split; the same seed gives the same split on every machine.
+    """
+    order = _order(len(y), seed)
+    first, second = len(y) * 6 // 10, len(y) * 8 // 10
+    return _masks(len(y), order[:first], order[first:second])
+
+
+SPLITS = {"shchur": per_class, "60/20/20": sixty_twenty_twenty}
