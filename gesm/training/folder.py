@@ -1,0 +1,75 @@
+"""The folder of a run: which files it holds, when it may be written to, when it is finished."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from gesm.errors import GesmError
+from gesm.training.checkpoint import write_atomic
+from gesm.training.recipe import Recipe
+
+__all__ = ["RunFolder"]
+
+_FILES = ("recipe.yaml", "metrics.jsonl", "checkpoint.safetensors", "model.safetensors", "curves.png", "result.json")
+
+
+class RunFolder:
+    """Paths of one run, or of a set of runs kept in ``run-000``, ``run-001``, ...
+
+    Args:
+        path: The folder; made if need be.
+        recipe: Written to recipe.yaml; on resuming it must equal the one there.
+        resume: Go on from what the folder holds, if anything.
+        overwrite: Delete what an earlier run left; files that are not gesm's stay.
+        several: The folder is that of a set.
+
+    Raises:
+        GesmError: If a run is there and neither ``resume`` nor ``overwrite`` is set, if it has another recipe, or if a
+            set meets a single run or the other way round.
+    """
+
+    def __init__(self, path: str | Path, recipe: Recipe, resume=False, overwrite=False, several=False):
+        self.path = Path(path)
+        self.recipe, self.metrics, self.checkpoint, self.model, self.curves, self.result = (
+            self.path / name for name in _FILES
+        )
+        if resume and overwrite:
+            raise GesmError("resume and overwrite exclude each other; pass one")
+        if self.path.exists() and not self.path.is_dir():
+            raise GesmError(f"{self.path} is a file; pass a folder")
+        single, runs = self.metrics.exists() or self.model.exists(), sorted(self.path.glob("run-[0-9]*"))
+        if overwrite:
+            for name in _FILES:
+                (self.path / name).unlink(missing_ok=True)
+            for run in runs:
+                shutil.rmtree(run)
+        elif resume:
+            self._check_same(recipe)
+            if (single and several) or (runs and not several):
+                held = f"a set of {len(runs)} runs" if runs else "a single run"
+                raise GesmError(f"{self.path} holds {held}; resume it with the number of runs it was started with")
+        elif runs or any((self.path / name).exists() for name in _FILES):
+            raise GesmError(
+                f"{self.path} already holds a run; continue it with --resume, replace it with --overwrite, "
+                "or pass another folder"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            for half_written in self.path.glob(".*.tmp"):
+                half_written.unlink()
+            if not self.recipe.exists():
+                write_atomic(self.recipe, recipe.to_yaml())
+        except OSError as error:
+            raise GesmError(f"cannot write to {self.path}: {error.strerror}") from None
+
+    def _check_same(self, recipe: Recipe) -> None:
+        if not self.recipe.exists():
+            return
+        old, new = Recipe.load(self.recipe).to_dict(), recipe.to_dict()
+        changed = [f"{key} {old.get(key)} -> {new.get(key)}" for key in {**old, **new} if old.get(key) != new.get(key)]
+        if changed:
+            raise GesmError(
+                f"{self.path} was started with another recipe ({', '.join(changed)}); "
+                "resume with the same one, or use --overwrite or another folder"
+            )

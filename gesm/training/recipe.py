@@ -1,0 +1,189 @@
+"""A recipe: everything about a training run but the data and the seed, read from a checked YAML file."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gesm.errors import GesmError
+
+__all__ = ["MODELS", "RECIPES", "Recipe"]
+
+RECIPES = Path(__file__).parent / "recipes"
+_SHARED = ("hidden_channels", "K", "dropout", "normalization", "num_layers")
+MODELS = {
+    "gesm": ("GESM", (*_SHARED, "heads", "attention_dropout", "score", "residual")),
+    "gsm": ("GSM", _SHARED),
+}
+"""Name -> class in :mod:`gesm.models` and the recipe fields its constructor takes."""
+
+
+def _number(default: float, low: float, high: float = math.inf, closed: str = "[)") -> Any:
+    return field(default=default, metadata={"low": low, "high": high, "closed": closed})
+
+
+def _choice(default: Any, *allowed: Any) -> Any:
+    return field(default=default, metadata={"allowed": allowed})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Model and optimisation settings of one training run; every value is checked, whatever the source.
+
+    Args:
+        model: Name of the model, a key of :data:`MODELS`.
+        hidden_channels: Width of one head.
+        heads: Attention heads.
+        K: Random-walk steps of the mixture.
+        dropout: Rate on the input of the mixture.
+        attention_dropout: Rate on the attention weights.
+        score: Attention score.
+        normalization: Of the transition matrix.
+        residual: Add each node's own projection to what its attention gathers.
+        num_layers: Stacked layers.
+        feature_normalization: ``row`` divides each row of x by its L1 norm.
+        sparse_features: Hold x as torch.sparse CSR; ``auto`` does so below 15 % non-zeros.
+        lr: Adam's learning rate.
+        weight_decay: L2 on the weights (not the biases), coupled as in Adam.
+        epochs: Upper limit.
+        patience: Epochs without improvement after which training stops.
+        selection: ``accuracy_and_loss`` keeps the last epoch whose validation metric and loss are both at least as
+            good as any before, and is patient while either improves (GAT's rule); ``accuracy`` keeps the best
+            validation metric, ties by the lower loss.
+        structure_weight: Weight of :class:`gesm.nn.StructureLoss`; 0 switches it off.
+        structure_beta: Its balance between linked and random pairs.
+        structure_ratio: Share of the edges it samples each step.
+        graphs_per_step: Training graphs behind one optimiser step.
+        eval_every: Epochs between evaluations.
+
+    Raises:
+        GesmError: On an unknown model, a wrong type or a value out of range.
+    """
+
+    model: str = _choice("gesm", *MODELS)
+    hidden_channels: int = _number(64, 1)
+    heads: int = _number(8, 1)
+    K: int = _number(14, 0)
+    dropout: float = _number(0.0, 0, 1)
+    attention_dropout: float = _number(0.0, 0, 1)
+    score: str = _choice("product", "product", "additive")
+    normalization: str = _choice("col", "col", "row", "sym")
+    residual: bool = _choice(True, True, False)
+    num_layers: int = _number(1, 1)
+    feature_normalization: str = _choice("none", "none", "row")
+    sparse_features: str | bool = _choice("auto", "auto", True, False)
+    lr: float = _number(0.003, 0, closed="()")
+    weight_decay: float = _number(0.0, 0)
+    epochs: int = _number(300, 1)
+    patience: int = _number(100, 1)
+    selection: str = _choice("accuracy_and_loss", "accuracy_and_loss", "accuracy")
+    structure_weight: float = _number(0.0, 0)
+    structure_beta: float = _number(1.0, 0, 1, closed="[]")
+    structure_ratio: float = _number(0.05, 0, 1, closed="(]")
+    graphs_per_step: int = _number(1, 1)
+    eval_every: int = _number(1, 1)
+
+    def __post_init__(self):
+        for f in dataclasses.fields(self):
+            object.__setattr__(self, f.name, _checked(f, getattr(self, f.name)))
+        if self.eval_every > self.patience:
+            raise GesmError(f"eval_every ({self.eval_every}) must not exceed patience ({self.patience})")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], source: str = "recipe") -> Recipe:
+        """Checks ``values`` and names ``source`` in every complaint."""
+        if not isinstance(values, Mapping):
+            raise GesmError(f"{source}: expected `key: value` lines, got {type(values).__name__}")
+        model = values.get("model", cls.model)
+        allowed = [f.name for f in dataclasses.fields(cls)]
+        if model in list(MODELS):
+            allowed = [name for name in allowed if name not in _foreign(model)]
+        for key in values:
+            if key not in allowed:
+                close = difflib.get_close_matches(str(key), allowed, n=1, cutoff=0.45)
+                hint = f" (did you mean {close[0]!r}?)" if close else ""
+                raise GesmError(f"{source}: {model} has no key {key!r}{hint}; allowed keys: {', '.join(allowed)}")
+        try:
+            return cls(**values)
+        except GesmError as error:
+            raise GesmError(f"{source}: {error}") from None
+
+    @classmethod
+    def load(cls, path: str | Path) -> Recipe:
+        """Reads a YAML file."""
+        try:
+            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise GesmError(f"cannot read recipe {str(path)!r}: {error.strerror}; pass an existing YAML file") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise GesmError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
+        return cls.from_dict({} if values is None else values, str(path))
+
+    @classmethod
+    def for_dataset(cls, dataset: str, model: str = "gesm", name: str | None = None) -> Recipe:
+        """Reads the shipped recipe ``recipes/<dataset>/<name or model>.yaml``."""
+        folder, name = RECIPES / dataset.lower(), name or model
+        if not (folder / f"{name}.yaml").is_file():
+            shipped = sorted(p.stem for p in folder.glob("*.yaml"))
+            known = (
+                f"recipes of {dataset}: {', '.join(shipped)}" if shipped else f"no recipe is shipped for {dataset!r}"
+            )
+            raise GesmError(f"no recipe {name!r}; {known}. Pass one of these names or the path of a YAML file")
+        return cls.load(folder / f"{name}.yaml")
+
+    def replace(self, **changes: Any) -> Recipe:
+        """A copy with some fields changed, checked as a file is."""
+        kept = self.to_dict()
+        if changes.get("model", self.model) != self.model and changes["model"] in list(MODELS):
+            kept = {key: value for key, value in kept.items() if key not in _foreign(changes["model"])}
+        return self.from_dict({**kept, **changes})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields that mean something to this model."""
+        return {key: value for key, value in dataclasses.asdict(self).items() if key not in _foreign(self.model)}
+
+    def to_yaml(self) -> str:
+        """YAML that :meth:`load` reads back to an equal recipe."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
+    def build_model(self, in_channels: int, out_channels: int):
+        """A freshly initialised model, drawn from torch's default generator."""
+        import gesm.models
+
+        name, keys = MODELS[self.model]
+        options = {key: getattr(self, key) for key in keys}
+        return getattr(gesm.models, name)(in_channels=in_channels, out_channels=out_channels, **options)
+
+
+def _foreign(model: str) -> set[str]:
+    """The keys of other models that this one does not take."""
+    return {key for _, keys in MODELS.values() for key in keys} - set(MODELS[model][1])
+
+
+def _checked(f: dataclasses.Field, value: Any) -> Any:
+    if "allowed" in f.metadata:
+        allowed = f.metadata["allowed"]
+        if not any(type(value) is type(a) and value == a for a in allowed):
+            raise GesmError(f"{f.name} must be one of {', '.join(map(str, allowed))}, got {value!r}")
+        return value
+    low, high, closed = (f.metadata[key] for key in ("low", "high", "closed"))
+    kind = {"int": int, "float": float}[f.type]
+    if kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as text
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    if kind is float and type(value) is int:
+        value = float(value)
+    above = type(value) is kind and (value >= low if closed[0] == "[" else value > low)
+    below = type(value) is kind and (value <= high if closed[1] == "]" else value < high)
+    if not (above and below):
+        noun = "an integer" if kind is int else "a number"
+        raise GesmError(f"{f.name} must be {noun} in {closed[0]}{low:g}, {high:g}{closed[1]}, got {value!r}")
+    return value

@@ -1,0 +1,138 @@
+"""A data set made ready for training: graphs built and features converted once, labels and masks checked."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gesm.errors import GesmError
+from gesm.graph import Graph
+from gesm.training.recipe import Recipe
+
+__all__ = ["METRICS", "SPLITS", "Sample", "Task", "features", "score"]
+
+SPLITS = ("train", "val", "test")
+METRICS = {"multiclass": "accuracy", "multilabel": "micro_f1"}
+
+
+@dataclass
+class Sample:
+    """One graph on the device: inputs, labels and the labelled rows of each split it takes part in."""
+
+    x: Tensor
+    graph: Graph
+    rows: dict[str, Tensor] = field(default_factory=dict)
+    y: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Task:
+    """The samples of one data set, with its loss and its metric.
+
+    Args:
+        data: PyG ``Data`` or ``Batch`` with x [N, F], edge_index, y [N] (classes) or [N, C] (0/1 labels) and boolean
+            train_mask, val_mask, test_mask [N]. A ``Batch`` is trained graph by graph.
+        recipe: Decides what becomes of x.
+        device: Where the samples live.
+
+    Raises:
+        GesmError: On a missing attribute, a wrong shape, an empty mask, or a masked label that is NaN or out of range.
+    """
+
+    def __init__(self, data: Any, recipe: Recipe, device: torch.device | str = "cpu"):
+        self.name = getattr(data, "name", "data")
+        self.protocol = getattr(data, "protocol", "custom")
+        for key in ("x", "edge_index", "y", *(f"{split}_mask" for split in SPLITS)):
+            if getattr(data, key, None) is None:
+                raise GesmError(f"{self.name} has no {key}; training needs x, edge_index, y and the three masks")
+        self.kind = getattr(data, "task", "multiclass" if data.y.dim() == 1 else "multilabel")
+        self.metric = METRICS[self.kind]
+        self.in_channels = data.x.size(1)
+        self.num_classes = getattr(data, "num_classes", None) or _count_classes(data.y)
+        self.identity = {
+            "dataset": self.name,
+            "protocol": self.protocol,
+            "task": self.kind,
+            "in_channels": self.in_channels,
+            "num_classes": self.num_classes,
+            "num_nodes": data.x.size(0),
+            "num_edges": data.edge_index.size(1),
+        }
+        self._check(data)
+        graphs = data.to_data_list() if hasattr(data, "to_data_list") else [data]
+        self.samples = [self._sample(graph, recipe, device) for graph in graphs]
+        self.train = [sample for sample in self.samples if "train" in sample.rows]
+        self._parts = {split: [s for s in self.samples if split in s.rows] for split in SPLITS}
+        self._targets = {split: torch.cat([s.y[split] for s in self._parts[split]]) for split in SPLITS}
+
+    def _sample(self, data: Any, recipe: Recipe, device: torch.device | str) -> Sample:
+        graph = Graph.from_edge_index(data.edge_index, num_nodes=data.x.size(0)).to(device)
+        sample = Sample(features(data.x, recipe).to(device), graph)
+        for split in SPLITS:
+            rows = data[f"{split}_mask"].nonzero().view(-1)
+            if rows.numel():
+                sample.rows[split] = rows.to(device)
+                sample.y[split] = data.y[rows].to(device)
+        return sample
+
+    def _check(self, data: Any) -> None:
+        for split in SPLITS:
+            mask = data[f"{split}_mask"]
+            if mask.dtype != torch.bool or mask.shape != data.x.shape[:1]:
+                shape = f"{mask.dtype} {list(mask.shape)}"
+                raise GesmError(f"{self.name}: {split}_mask must be torch.bool [{data.x.size(0)}], got {shape}")
+            y = data.y[mask]
+            if not y.numel():
+                raise GesmError(f"{self.name}: {split}_mask is empty; mark at least one labelled node in it")
+            bad = y.isnan() if y.is_floating_point() else torch.zeros_like(y, dtype=torch.bool)
+            if bad.any():
+                count = int(bad.view(len(y), -1).any(1).sum())
+                raise GesmError(f"{self.name}: {count} nodes of {split}_mask have a NaN label; take them out of it")
+            if self.kind == "multiclass" and (y.is_floating_point() or y.min() < 0 or y.max() >= self.num_classes):
+                found = f"{y.dtype} in [{y.min():g}, {y.max():g}]"
+                raise GesmError(f"{self.name}: labels must be integers in [0, {self.num_classes - 1}], got {found}")
+            if self.kind == "multilabel" and not ((y == 0) | (y == 1)).all():
+                raise GesmError(f"{self.name}: multi-label targets must be 0 or 1 in {split}_mask")
+
+    def loss(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Mean cross-entropy over rows, or binary cross-entropy over rows and labels."""
+        if self.kind == "multiclass":
+            return F.cross_entropy(logits, y)
+        return F.binary_cross_entropy_with_logits(logits, y)
+
+    @torch.no_grad()
+    def evaluate(self, model: torch.nn.Module, split: str) -> tuple[Tensor, Tensor]:
+        """Loss and metric of one split, one forward per graph; scalar tensors, still on the device."""
+        model.eval()
+        logits = torch.cat([model(s.x, s.graph).index_select(0, s.rows[split]) for s in self._parts[split]])
+        y = self._targets[split]
+        return self.loss(logits, y), score(logits, y)
+
+
+def score(logits: Tensor, y: Tensor) -> Tensor:
+    """Accuracy for classes y [n]; micro-F1 = 2 TP / (predicted + true) at logit 0 for 0/1 labels y [n, C]."""
+    if y.dim() == 1:
+        return (logits.argmax(-1) == y).double().mean()
+    predicted, true = logits > 0, y > 0
+    return 2 * (predicted & true).sum().double() / (predicted.sum() + true.sum()).clamp(min=1)
+
+
+def features(x: Tensor, recipe: Recipe) -> Tensor:
+    """Features as the recipe wants them: float32, row-normalised or not, dense or torch.sparse CSR."""
+    x = x.to(torch.float32)
+    if recipe.feature_normalization == "row":
+        x = F.normalize(x, p=1, dim=1)
+    sparse = recipe.sparse_features
+    if sparse is True or (sparse == "auto" and x.numel() and x.count_nonzero() < 0.15 * x.numel()):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
+            x = x.to_sparse_csr()
+    return x
+
+
+def _count_classes(y: Tensor) -> int:
+    return y.size(1) if y.dim() == 2 else int(y.max()) + 1
