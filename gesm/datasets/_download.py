@@ -19,7 +19,7 @@ def fetch(spec: Spec, folder: Path) -> None:
         GesmError: Offline, no connection, wrong content, no right to write; says which file belongs where.
     """
     files = next(iter(spec.folders.values()))
-    missing = [name for name in files if not (folder / name).exists()]
+    missing = [name for name in files if not os.path.exists(folder / name)]
     if not missing:
         return
     by_hand = (

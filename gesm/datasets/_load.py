@@ -1,4 +1,6 @@
+import os
 from collections.abc import Mapping
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 
@@ -36,7 +38,7 @@ def load(name: str, root: str | PathLike | None = None, protocol: str | None = N
     protocol = spec.protocols[0] if protocol is None else protocol
     if protocol not in spec.protocols:
         raise GesmError(f"{spec.name} has no protocol {protocol!r}; choose {' or '.join(map(repr, spec.protocols))}")
-    if not isinstance(seed, int) or seed < 0:
+    if not isinstance(seed, Integral) or seed < 0:
         raise GesmError(f"seed must be a whole number >= 0, not {seed!r}")
 
     data, place = _read(spec, root)
@@ -53,45 +55,46 @@ def locate(name: str, root: str | PathLike | None = None) -> Path | None:
     """Folder, or file of the package, that `load` would read now; None if it would have to download."""
     spec = find(name)
     if not spec.folders:
-        return _ogb.locate(spec.name, _base(root))
+        return _ogb.locate(spec.name, _bases(root))
     place = _holding(spec, root)
     if place:
         return place[0]
     return _bundled(spec) if spec.bundled else None
 
 
-def _base(root) -> Path:
-    return home() if root is None else Path(root).expanduser()
+def _bases(root: str | PathLike | None) -> list[Path]:
+    return [home()] if root is None else [Path(root).expanduser(), home()]
 
 
 def _bundled(spec: Spec) -> Path:
     return Path(__file__).with_name(spec.bundled)
 
 
-def _holding(spec: Spec, root) -> tuple[Path, Mapping[str, str | None]] | None:
-    for base in dict.fromkeys((_base(root), home())):
+def _holding(spec: Spec, root: str | PathLike | None) -> tuple[Path, Mapping[str, str | None]] | None:
+    for base in _bases(root):
         for folder, files in spec.folders.items():
-            if any((base / folder / file).exists() for file in files):
+            if any(os.path.exists(base / folder / file) for file in files):
                 return base / folder, files
     return None
 
 
-def _read(spec: Spec, root) -> tuple[Data, Path]:
+def _read(spec: Spec, root: str | PathLike | None) -> tuple[Data, Path]:
     if not spec.folders:
-        return _ogb.read(spec.name, _base(root))
+        return _ogb.read(spec.name, _bases(root))
     place = _holding(spec, root)
     if place is None and spec.bundled:
         return _planetoid.read_bundled(_bundled(spec)), _bundled(spec)
     first, files = next(iter(spec.folders.items()))
-    folder, files = place or (_base(root) / first, files)
+    folder, files = place or (_bases(root)[0] / first, files)
     if folder.match(first):
         _download.fetch(spec, folder)
     contents = _raw.read(folder, files)
     try:
         return spec.read(contents), folder
     except Exception as error:  # whatever a damaged file provokes in a parser
+        reason = error if isinstance(error, GesmError) else repr(error)
         raise GesmError(
-            f"{folder}: {', '.join(files)} cannot be read as {spec.name}, truncated or altered? ({error}). "
+            f"{folder} cannot be read as {spec.name}, {', '.join(files)} truncated or altered? {reason}. "
             "Delete what is wrong and load again to download it, or put the original there."
         ) from error
 

@@ -2,40 +2,43 @@ from pathlib import Path
 
 import torch
 from torch_geometric.data import Data
+from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
+from torch_geometric.data.storage import GlobalStorage
 from torch_geometric.utils import index_to_mask
 
 from gesm.datasets._home import offline
 from gesm.errors import GesmError
 
 
-def locate(name: str, base: Path) -> Path | None:
+def locate(name: str, bases: list[Path]) -> Path | None:
     """Folder in which ogb keeps the set, if it is there."""
-    folder = base / "ogb" / name.replace("-", "_")
-    return folder if folder.is_dir() else None
+    folders = (base / "ogb" / name.replace("-", "_") for base in bases)
+    return next((folder for folder in folders if folder.is_dir()), None)
 
 
-def read(name: str, base: Path) -> tuple[Data, Path]:
-    """Read an OGB set with its official split through the `ogb` package, which downloads it on first use."""
+def read(name: str, bases: list[Path]) -> tuple[Data, Path]:
+    """Read an OGB set with its official split through the `ogb` package, which downloads it on first use.
+
+    The graph is as published: ogbn-arxiv is directed.
+    """
     try:
         from ogb.nodeproppred import PygNodePropPredDataset
     except ImportError as error:
-        raise GesmError(
-            f"{name} is read through the ogb package, which is not installed: pip install gesm[ogb]"
-        ) from error
-    from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
-    from torch_geometric.data.storage import GlobalStorage
+        raise GesmError(f"{name} is read by the ogb package, which is not installed: pip install gesm[ogb]") from error
 
-    if offline() and not locate(name, base):
-        raise GesmError(f"{name} is not in {base / 'ogb'} and GESM_OFFLINE forbids the download")
+    folder = locate(name, bases)
+    root = folder.parent if folder else bases[0] / "ogb"
+    if folder is None and offline():
+        raise GesmError(f"{name} is not in {root} and GESM_OFFLINE forbids the download")
     try:
         # ogb 1.3.6 calls torch.load without naming the classes of its own cache
         with torch.serialization.safe_globals([DataEdgeAttr, DataTensorAttr, GlobalStorage]):
-            dataset = PygNodePropPredDataset(name, root=str(base / "ogb"))
+            dataset = PygNodePropPredDataset(name, root=str(root))
             split = dataset.get_idx_split()
-    except Exception as error:
-        raise GesmError(f"ogb could not load {name} in {base / 'ogb'}: {error}") from error
+    except Exception as error:  # ogb raises whatever its download, csv or pickle reader raises
+        raise GesmError(f"ogb could not load {name} into {root}: {error!r}") from error
     data = dataset[0]
     data.y = data.y.squeeze(1)
     for mask, part in (("train_mask", "train"), ("val_mask", "valid"), ("test_mask", "test")):
         data[mask] = index_to_mask(split[part], size=data.num_nodes)
-    return data, base / "ogb"
+    return data, root

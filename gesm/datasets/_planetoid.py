@@ -91,7 +91,7 @@ def assemble(x: sp.csr_array, edge_index, y, num_train: int, test_index) -> Data
     """Build the graph with the public split: the first nodes train, the next 500 validate, `test_index` tests."""
     edge_index, _ = remove_self_loops(torch.as_tensor(edge_index))
     data = Data(
-        x=torch.from_numpy(x.toarray().astype(np.float32)),
+        x=torch.from_numpy(x.astype(np.float32).toarray()),
         edge_index=coalesce(edge_index, num_nodes=len(y), sort_by_row=False),
         y=torch.as_tensor(y),
     )
