@@ -30,9 +30,12 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Writes a safetensors file whose metadata holds ``metadata`` as JSON and a CRC-32 of all tensors."""
+    """Writes a safetensors file whose one metadata entry holds ``metadata`` and a CRC-32 of the tensors as JSON.
+
+    One entry, since safetensors orders several at random and equal runs are to leave equal bytes.
+    """
     tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    header = {"gesm": json.dumps(metadata), "crc32": _crc32(tensors)}
+    header = {"gesm": json.dumps({**metadata, "crc32": _crc32(tensors)})}
     write_atomic(path, safetensors.torch.save(tensors, header))
 
 
@@ -52,9 +55,10 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise GesmError(f"{path} cannot be read ({error}): it is truncated or not safetensors. {_REMEDY}") from None
     if "gesm" not in header:
         raise GesmError(f"{path} was not written by gesm. {_REMEDY}")
-    if header.get("crc32") != _crc32(tensors):
+    metadata = json.loads(header["gesm"])
+    if metadata.pop("crc32") != _crc32(tensors):
         raise GesmError(f"{path} was altered after it was written (its checksum does not match). {_REMEDY}")
-    return tensors, json.loads(header["gesm"])
+    return tensors, metadata
 
 
 _REMEDY = "Restore it from a copy, or start again with --overwrite"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,4 +174,6 @@ def _read_text(path: Path, delimiter: str) -> np.ndarray:
         header = not [float(cell) for cell in first.split(delimiter)]
     except ValueError:
         header = True
-    return np.loadtxt(path, delimiter=delimiter, skiprows=int(header), ndmin=2, encoding="utf-8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # an empty file
+        return np.loadtxt(path, delimiter=delimiter, skiprows=int(header), ndmin=2, encoding="utf-8")

@@ -62,13 +62,14 @@ def curves(history: list[Epoch], selected: int, task: Task) -> bytes:
     figure = Figure(figsize=(8, 3), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
+    metric = task.metric.replace("_", "-")
     seen = [e for e in history if e.val_loss == e.val_loss]
     blue, orange, grey = "#3366aa", "#dd7733", "#888888"
     left.plot([e.epoch for e in history], [e.train_loss for e in history], color=blue, label="training")
     left.plot([e.epoch for e in seen], [e.val_loss for e in seen], color=orange, label="validation")
     left.set_ylabel("loss")
     right.plot([e.epoch for e in seen], [100 * e.val_metric for e in seen], color=orange)
-    right.set_ylabel(f"validation {task.metric.replace('_', '-')} %")
+    right.set_ylabel(f"validation {metric} %")
     best = next(e for e in seen if e.epoch == selected)
     for axis, value in ((left, best.val_loss), (right, 100 * best.val_metric)):
         axis.axvline(selected, color=grey, linewidth=0.8, linestyle="--", zorder=0)
@@ -76,17 +77,8 @@ def curves(history: list[Epoch], selected: int, task: Task) -> bytes:
         axis.set_xlabel("epoch")
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(axis="y", color="#eeeeee")
-    right.annotate(
-        f"epoch {selected}: {100 * best.val_metric:.1f}",
-        (selected, 100 * best.val_metric),
-        textcoords="offset points",
-        xytext=(0, -14),
-        ha="center",
-        color=grey,
-        fontsize=8,
-    )
     left.legend(frameon=False)
-    figure.suptitle(task.name, fontsize=10)
+    figure.suptitle(f"{task.name}: epoch {selected}, validation {metric} {100 * best.val_metric:.2f} %", fontsize=10)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
     return buffer.getvalue()

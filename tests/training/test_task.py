@@ -1,0 +1,91 @@
+import pytest
+import torch
+from torchmetrics.functional.classification import multiclass_accuracy, multilabel_f1_score
+
+from gesm.datasets import synthetic
+from gesm.errors import GesmError
+from gesm.training import Recipe, Task
+from gesm.training.task import features, score
+
+
+def test_one_graph():
+    data = synthetic()
+    task = Task(data, Recipe())
+    (sample,) = task.samples
+    assert task.train == [sample]
+    assert task.metric == "accuracy"
+    for split in ("train", "val", "test"):
+        assert torch.equal(sample.rows[split], data[f"{split}_mask"].nonzero().view(-1))
+        assert torch.equal(sample.y[split], data.y[data[f"{split}_mask"]])
+
+
+def test_several_graphs_and_rows_outside_all_masks():
+    data = synthetic(num_graphs=4, task="multilabel")
+    data.y[3] = float("nan")
+    data.train_mask[3] = False
+    task = Task(data, Recipe())
+    assert task.metric == "micro_f1"
+    assert [list(sample.rows) for sample in task.samples] == [["train"], ["train"], ["val"], ["test"]]
+    assert len(task.train[0].rows["train"]) == data[0].num_nodes - 1
+
+
+def test_plain_data_needs_no_extra_attributes():
+    data = synthetic()
+    for key in ("name", "task", "num_classes", "protocol", "inductive"):
+        del data[key]
+    task = Task(data, Recipe())
+    assert (task.name, task.kind, task.num_classes, task.protocol) == ("data", "multiclass", 3, "custom")
+
+
+def test_scores_equal_torchmetrics():
+    logits, y = torch.randn(200, 5), torch.randint(5, (200,))
+    assert score(logits, y).item() == pytest.approx(multiclass_accuracy(logits, y, 5, average="micro").item())
+    y = torch.randint(2, (200, 5))
+    f1 = multilabel_f1_score(logits.sigmoid(), y, 5, average="micro")
+    assert score(logits, y.float()).item() == pytest.approx(f1.item())
+    assert score(-torch.ones(2, 2), torch.zeros(2, 2)) == 0
+
+
+def test_features():
+    x = torch.eye(10) * 3
+    x[0] = 0
+    rows = features(x, Recipe(feature_normalization="row"))
+    assert rows.layout == torch.sparse_csr
+    assert torch.equal(rows.to_dense().sum(1), torch.tensor([0.0] + [1.0] * 9))
+    assert torch.equal(features(x, Recipe(sparse_features=False)), x)
+    assert features(torch.ones(3, 3), Recipe()).layout == torch.strided
+    assert features(torch.ones(3, 3), Recipe(sparse_features=True)).layout == torch.sparse_csr
+    assert features(x.double(), Recipe()).dtype == torch.float32
+
+
+def _nan_label(data):
+    data.y = data.y.float()
+    data.y[data.train_mask.nonzero()[0]] = float("nan")
+
+
+def _set(**values):
+    return lambda data: data.update(values)
+
+
+@pytest.mark.parametrize(
+    ("task", "damage", "message"),
+    [
+        ("multiclass", lambda d: d.train_mask.fill_(False), "train_mask is empty"),
+        ("multiclass", lambda d: d.test_mask.fill_(False), "test_mask is empty"),
+        ("multiclass", _set(train_mask=torch.ones(3, dtype=torch.bool)), r"torch.bool \[60\], got torch.bool \[3\]"),
+        ("multiclass", _set(val_mask=torch.ones(60)), "must be torch.bool"),
+        ("multiclass", _nan_label, "1 nodes of train_mask have a NaN label"),
+        ("multilabel", _nan_label, "1 nodes of train_mask have a NaN label"),
+        ("multiclass", _set(num_classes=2), r"integers in \[0, 1\], got torch.int64 in \[0, 2\]"),
+        ("multiclass", lambda d: d.y.sub_(1), r"got torch.int64 in \[-1, 1\]"),
+        ("multilabel", lambda d: d.y.mul_(0.5), "must be 0 or 1"),
+        ("multiclass", _set(y=None), "has no y"),
+        ("multiclass", lambda d: d.__delattr__("test_mask"), "has no test_mask"),
+        ("multiclass", _set(y=torch.zeros(5, dtype=torch.long)), r"y must have one row a node, \[60\] or \[60, C\]"),
+    ],
+)
+def test_bad_data(task, damage, message):
+    data = synthetic(task=task)
+    damage(data)
+    with pytest.raises(GesmError, match=message):
+        Task(data, Recipe())
