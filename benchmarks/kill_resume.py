@@ -1,0 +1,81 @@
+"""Kill a training run at random moments (kill -9), resume it, and compare with a run that nobody disturbed.
+
+    python benchmarks/kill_resume.py --times 20
+
+Each time one run is started with `gesm train`, killed after a random share of the undisturbed run's wall time (start-up
+included), resumed to its end, and its weights, metrics and scores are compared byte by byte. Writes the count to
+benchmarks/results/kill_resume.json and exits with 1 unless all are equal.
+"""
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+TIMINGS = ("epoch_ms", "peak_memory_mb")
+RESULTS = Path(__file__).parent / "results" / "kill_resume.json"
+
+
+def start(folder: Path, options: argparse.Namespace) -> subprocess.Popen:
+    command = ["train", options.dataset, "--model", options.model, "--epochs", str(options.epochs)]
+    command += ["--device", options.device, "--out", str(folder), "--resume", "--checkpoint-every", "0.2"]
+    code = "from gesm.cli import app; app()"
+    return subprocess.Popen([sys.executable, "-c", code, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def finish(process: subprocess.Popen) -> None:
+    _, error = process.communicate()
+    if process.returncode:
+        sys.exit(error.decode())
+
+
+def outcome(folder: Path) -> tuple:
+    result = json.loads((folder / "result.json").read_text())
+    files = [(folder / name).read_bytes() for name in ("model.safetensors", "metrics.jsonl", "recipe.yaml")]
+    return {key: value for key, value in result.items() if key not in TIMINGS}, *files
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Kill and resume a training run; count the equal outcomes.")
+    parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--dataset", default="citeseer")
+    parser.add_argument("--model", default="gesm")
+    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seed", type=int, default=0, help="of the random moments")
+    options = parser.parse_args()
+    draw, equal, moments = random.Random(options.seed), 0, []
+    with tempfile.TemporaryDirectory() as folder:
+        begin = time.monotonic()
+        finish(start(Path(folder) / "whole", options))
+        wall = time.monotonic() - begin
+        expected = outcome(Path(folder) / "whole")
+        while len(moments) < options.times:
+            path = Path(folder) / f"killed-{draw.random()}"
+            process, moment = start(path, options), draw.uniform(0, wall)
+            time.sleep(moment)
+            process.kill()
+            process.communicate()
+            if process.returncode >= 0:
+                continue  # it was quicker this time
+            lines = path / "metrics.jsonl"
+            epoch = lines.read_bytes().count(b"\n") if lines.exists() else 0
+            finish(start(path, options))
+            same = outcome(path) == expected
+            equal += same
+            moments.append({"seconds": round(moment, 3), "epoch": epoch, "equal": same})
+            print(
+                f"{len(moments):3d}  killed after {moment:6.2f} s, epoch {epoch:3d}: {'equal' if same else 'DIFFERENT'}"
+            )
+    print(f"{equal} of {options.times} equal to the uninterrupted run")
+    record = {"equal": equal, **vars(options), "uninterrupted_seconds": round(wall, 2), "moments": moments}
+    RESULTS.write_text(json.dumps(record, indent=1) + "\n")
+    sys.exit(equal != options.times)
+
+
+if __name__ == "__main__":
+    main()
