@@ -1,0 +1,428 @@
+"""Graph: one checked CSR of the adjacency with its transpose; every operator and layer takes it."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gesm.errors import GesmError
+
+__all__ = ["Graph", "as_graph"]
+
+_LOOPS = {"none": 0, "replace": 1, "keep": 2}
+_NORMALIZATIONS = ("col", "row", "sym")
+
+
+def _sort_edges(edge_index: Tensor, num_src: int, num_dst: int, loops: int) -> list[Tensor]:
+    """CSR by target, its transpose and the permutations between them.
+
+    The result has a static size (E, or E + N with self-loops), so that it can be traced: edges that self-loops displace are
+    sorted behind `rowptr[-1]`, where no kernel looks.
+    """
+    src, dst = edge_index[0].long(), edge_index[1].long()
+    dropped = None
+    if loops:
+        loop = src == dst
+        nodes = torch.arange(num_dst, device=src.device)
+        if loops == _LOOPS["replace"]:
+            dropped = torch.cat([loop, loop.new_zeros(num_dst)])
+        else:
+            has_loop = loop.new_zeros(num_dst).index_fill(0, src[loop], True)
+            dropped = torch.cat([torch.zeros_like(loop), has_loop])
+        src, dst = torch.cat([src, nodes]), torch.cat([dst, nodes])
+    dst_key = dst if dropped is None else dst.masked_fill(dropped, num_dst)
+    src_key = src if dropped is None else src.masked_fill(dropped, num_src)
+
+    dtype = torch.int32 if max(src.numel(), num_src, num_dst) < 2**31 - 1 else torch.int64
+    perm = (dst_key * (num_src + 1) + src_key).argsort(stable=True)
+    to_csc = src_key[perm].argsort(stable=True)
+    rows = torch.searchsorted(dst_key[perm], torch.arange(num_dst + 1, device=src.device))
+    cols = torch.searchsorted(src_key[perm][to_csc], torch.arange(num_src + 1, device=src.device))
+    col, target = src[perm].to(dtype), dst[perm].to(dtype)
+    row = target[to_csc]
+    return [rows.to(dtype), col, target, perm.to(dtype), cols.to(dtype), row, to_csc.to(dtype)]
+
+
+@torch.library.custom_op("gesm::sort_edges", mutates_args=())
+def _sort_edges_op(edge_index: Tensor, num_src: int, num_dst: int, loops: int) -> list[Tensor]:
+    """`_sort_edges` as one opaque node of a traced graph; the bounds are checked when it runs."""
+    _check_bounds(edge_index, num_src, num_dst)
+    return _sort_edges(edge_index, num_src, num_dst, loops)
+
+
+@_sort_edges_op.register_fake
+def _(edge_index: Tensor, num_src: int, num_dst: int, loops: int) -> list[Tensor]:
+    size = edge_index.size(1) + (num_dst if loops else 0)
+    # Traced sizes are not compared with 2**31: indices of a traced graph are int32.
+    return [
+        edge_index.new_empty(n, dtype=torch.int32) for n in (num_dst + 1, size, size, size, num_src + 1, size, size)
+    ]
+
+
+def _check_bounds(edge_index: Tensor, num_src: int, num_dst: int) -> None:
+    if not edge_index.numel():
+        return
+    low, high = edge_index.amin(1).tolist(), edge_index.amax(1).tolist()
+    for name, size, lo, hi in zip(("sources", "targets"), (num_src, num_dst), low, high, strict=True):
+        if lo < 0 or hi >= size:
+            raise GesmError(
+                f"edge_index holds {name} from {lo} to {hi}, but with {size} nodes the allowed range is 0 to {size - 1}; "
+                "check the indices or pass a larger num_nodes (for layers: more rows in x)"
+            )
+
+
+def _check_edges(edge_index: Any, num_nodes: Any) -> tuple[int, int]:
+    """Shape and type of an edge_index; returns (num_src, num_dst)."""
+    if not isinstance(edge_index, Tensor) or edge_index.dim() != 2 or edge_index.size(0) != 2:
+        passed = tuple(edge_index.shape) if isinstance(edge_index, Tensor) else type(edge_index).__name__
+        raise GesmError(
+            f"edge_index must be a tensor of shape [2, num_edges], got {passed}; pass row 0 = sources, row 1 = targets"
+        )
+    if edge_index.dtype not in (torch.int32, torch.int64):
+        raise GesmError(f"edge_index must be int32 or int64, got {edge_index.dtype}; convert it with edge_index.long()")
+    if isinstance(num_nodes, (tuple, list)):
+        num_src, num_dst = num_nodes
+    else:
+        if num_nodes is None:
+            num_nodes = int(edge_index.max()) + 1 if edge_index.numel() else 0
+        num_src = num_dst = num_nodes
+    if not torch.compiler.is_compiling() and (num_src < 0 or num_dst < 0):
+        raise GesmError(f"num_nodes must not be negative, got {num_nodes}")
+    return num_src, num_dst
+
+
+def _check_weight(weight: Tensor | None, edge_index: Tensor) -> Tensor | None:
+    if weight is None:
+        return None
+    if not isinstance(weight, Tensor):
+        raise GesmError(f"edge_weight must be a tensor of shape [num_edges], got {type(weight).__name__}")
+    weight = weight.squeeze(-1) if weight.dim() == 2 and weight.size(1) == 1 else weight
+    if weight.dim() != 1 or weight.size(0) != edge_index.size(1):
+        raise GesmError(
+            f"edge_weight must have shape [{edge_index.size(1)}], one weight an edge, got {tuple(weight.shape)}"
+        )
+    if weight.device != edge_index.device:
+        raise GesmError(
+            f"edge_weight is on {weight.device} but edge_index on {edge_index.device}; move both to one device"
+        )
+    return weight if weight.is_floating_point() else weight.float()
+
+
+class Graph:
+    r"""A checked adjacency: CSR by target, its transpose, and the permutation between them.
+
+    Row i of the CSR holds the sources j of the edges j -> i, so that a sparse product with it sums over incoming edges.
+    Multi-edges are kept (their weights add up in every product; `coalesce()` sums them into one); edges of any order,
+    isolated nodes, N = 0 and E = 0 are legal. A block-diagonal batch is a graph like any other (`Graph.batch`).
+
+    Args:
+        edge_index: [2, E], int32 or int64; row 0 sources, row 1 targets.
+        edge_weight: [E] or None for weights of one.
+        num_nodes: N, or (N_src, N_dst) for a bipartite graph; default: largest index + 1.
+        validate: check the bounds (one pass over the edges, a synchronisation on a GPU).
+
+    Attributes:
+        rowptr, col: CSR, [N_dst + 1] and [E]; `target` [E] is the row of each entry.
+        colptr, row: the transpose, [N_src + 1] and [E].
+        perm: [E], CSR entry -> position in `edge_index`.
+        to_csc: [E], entry of the transpose -> CSR entry.
+        weight: [E] in CSR order, or None.
+
+    Raises:
+        GesmError: for a wrong shape, type, device, or an index out of range.
+    """
+
+    def __init__(
+        self,
+        edge_index: Tensor,
+        edge_weight: Tensor | None = None,
+        num_nodes: int | tuple[int, int] | None = None,
+        *,
+        validate: bool = True,
+    ):
+        num_src, num_dst = _check_edges(edge_index, num_nodes)
+        if validate and not torch.compiler.is_compiling():
+            _check_bounds(edge_index, num_src, num_dst)
+        edge_weight = _check_weight(edge_weight, edge_index)
+        self._build(_plain(edge_index), edge_weight, num_src, num_dst, "none")
+
+    def _build(self, edge_index: Tensor, weight: Tensor | None, num_src: int, num_dst: int, loops: str) -> None:
+        if torch.compiler.is_compiling():
+            parts = _sort_edges_op(edge_index, num_src, num_dst, _LOOPS[loops])
+        else:
+            parts = _sort_edges(edge_index, num_src, num_dst, _LOOPS[loops])
+            if loops != "none":
+                num_edges = int(parts[0][-1])
+                parts = [part if i in (0, 4) else part[:num_edges] for i, part in enumerate(parts)]
+        self.rowptr, self.col, self.target, self.perm, self.colptr, self.row, self.to_csc = parts
+        self.weight = None if weight is None else weight.index_select(0, self.perm)
+        self.num_src, self.num_dst = num_src, num_dst
+        self._cache: dict[Any, Any] = {}
+
+    @property
+    def num_nodes(self) -> int:
+        """N; of a bipartite graph, which has two, the number of targets."""
+        return self.num_dst
+
+    @property
+    def num_edges(self) -> int:
+        """E, multi-edges counted."""
+        return self.col.size(0)
+
+    @property
+    def is_bipartite(self) -> bool:
+        """Whether sources and targets are different sets (by their numbers)."""
+        return self.num_src != self.num_dst
+
+    @property
+    def device(self) -> torch.device:
+        """Where the indices live."""
+        return self.col.device
+
+    @property
+    def edge_index(self) -> Tensor:
+        """[2, E] int64 in CSR order (row 0 sources, row 1 targets)."""
+        return torch.stack([self.col, self.target]).long()
+
+    @property
+    def csc_weight(self) -> Tensor | None:
+        """The weights in the order of the transpose; kept, unless a gradient has to flow through it."""
+        if self.weight is None:
+            return None
+        if "csc_weight" in self._cache:
+            return self._cache["csc_weight"]
+        weight = self.weight.index_select(0, self.to_csc)
+        if not (torch.compiler.is_compiling() or weight.requires_grad):
+            self._cache["csc_weight"] = weight
+        return weight
+
+    def __repr__(self) -> str:
+        nodes = f"{self.num_src} -> {self.num_dst}" if self.is_bipartite else str(self.num_nodes)
+        return f"Graph(nodes={nodes}, edges={self.num_edges}, weighted={self.weight is not None}, device={self.device})"
+
+    def with_weight(self, weight: Tensor | None) -> Graph:
+        """The same edges with other weights [E], given in CSR order."""
+        graph = object.__new__(Graph)
+        graph.__dict__.update(self.__dict__)
+        graph.weight, graph._cache = weight, {}
+        return graph
+
+    def transpose(self) -> Graph:
+        """The graph with every edge reversed; shares the index tensors."""
+        graph = object.__new__(Graph)
+        graph.rowptr, graph.col, graph.colptr, graph.row = self.colptr, self.row, self.rowptr, self.col
+        graph.target = self.col.index_select(0, self.to_csc)
+        graph.perm = self.perm.index_select(0, self.to_csc)
+        graph.to_csc = torch.argsort(self.to_csc).to(self.to_csc.dtype)
+        graph.weight = None if self.weight is None else self.weight.index_select(0, self.to_csc)
+        graph.num_src, graph.num_dst = self.num_dst, self.num_src
+        graph._cache = {}
+        return graph
+
+    def with_self_loops(self, weight: float = 1.0, existing: str = "replace") -> Graph:
+        """A + I: one self-loop of `weight` a node; loops already there are replaced, or kept (`existing="keep"`)."""
+        if self.is_bipartite:
+            raise GesmError(f"self-loops need as many sources as targets, got {self.num_src} and {self.num_dst}")
+        if existing not in ("replace", "keep"):
+            raise GesmError(f"existing must be 'replace' or 'keep', got {existing!r}")
+        edge_weight = self.weight
+        if edge_weight is not None or weight != 1.0:
+            edge_weight = self.col.new_ones(self.num_edges, dtype=torch.float32) if edge_weight is None else edge_weight
+            edge_weight = torch.cat([edge_weight, edge_weight.new_full((self.num_dst,), weight)])
+        graph = object.__new__(Graph)
+        graph._build(torch.stack([self.col, self.target]), edge_weight, self.num_src, self.num_dst, existing)
+        return graph
+
+    def coalesce(self) -> Graph:
+        """The graph with multi-edges summed into one edge."""
+        weight = self.weight if self.weight is not None else self.col.new_ones(self.num_edges, dtype=torch.float32)
+        key, inverse = torch.unique(self.target.long() * max(self.num_src, 1) + self.col, return_inverse=True)
+        edges = torch.stack([key % max(self.num_src, 1), key // max(self.num_src, 1)])
+        summed = weight.new_zeros(key.numel()).index_add(0, inverse, weight)
+        return Graph(edges, summed, (self.num_src, self.num_dst), validate=False)
+
+    def transition(
+        self, normalization: str = "col", self_loops: bool = True, dtype: torch.dtype | None = None
+    ) -> Graph:
+        r"""The random-walk matrix P of A + I as a graph with weights P_ij.
+
+        `col`: :math:`P = (A + I) D^{-1}`, D the column sums (each source's outgoing weight): columns sum to one.
+        `row`: :math:`P = D^{-1} (A + I)`, D the row sums. `sym`: :math:`D^{-1/2} (A + I) D^{-1/2}`, D the row sums, as PyG's
+        `gcn_norm`. Self-loops already there are replaced by one of weight 1; a bipartite graph gets none. Where a sum is
+        zero the weights are zero. Computed in `dtype` (default: that of the weights, or float32) and cached on the graph.
+        """
+        if normalization not in _NORMALIZATIONS:
+            raise GesmError(
+                f"normalization must be one of {', '.join(map(repr, _NORMALIZATIONS))}, got {normalization!r}"
+            )
+        self_loops = self_loops and not self.is_bipartite
+        if dtype is None:
+            dtype = torch.float32 if self.weight is None else self.weight.dtype
+        key = (normalization, self_loops, dtype)
+        if key in self._cache:
+            return self._cache[key]
+        graph = self.with_self_loops() if self_loops else self
+        graph = graph.with_weight(_normalize(graph, normalization, dtype))
+        if not (torch.compiler.is_compiling() or graph.weight.requires_grad):
+            self._cache[key] = graph
+        return graph
+
+    def to(self, device: torch.device | str) -> Graph:
+        """The graph on another device (itself if it is there already)."""
+        device = torch.device(device)
+        if device == self.device:
+            return self
+        graph = object.__new__(Graph)
+        moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in self.__dict__.items()}
+        graph.__dict__.update(moved, _cache={})
+        return graph
+
+    @classmethod
+    def from_edge_index(
+        cls, edge_index: Tensor, edge_weight: Tensor | None = None, num_nodes: int | tuple[int, int] | None = None
+    ) -> Graph:
+        """From PyG's [2, E] (also `EdgeIndex`): row 0 sources, row 1 targets."""
+        return cls(edge_index, edge_weight, num_nodes)
+
+    @classmethod
+    def from_sparse(cls, adj_t: Any) -> Graph:
+        """From a torch.sparse CSR, CSC or COO tensor, or a PyG `SparseTensor`: the transposed adjacency [N_dst, N_src]."""
+        if not isinstance(adj_t, Tensor):  # torch_sparse.SparseTensor, whose package is never imported here
+            dst, src, weight = adj_t.coo()
+            num_dst, num_src = adj_t.sizes()
+            return cls(torch.stack([src, dst]), weight, (num_src, num_dst))
+        if adj_t.dim() != 2:
+            raise GesmError(f"a sparse adjacency must have two dimensions, got shape {tuple(adj_t.shape)}")
+        if adj_t.layout is torch.sparse_coo:
+            dst, src = adj_t._indices()
+            weight = adj_t._values()
+        elif adj_t.layout is torch.sparse_csr:
+            dst, src, weight = _expand_pointer(adj_t.crow_indices()), adj_t.col_indices(), adj_t.values()
+        elif adj_t.layout is torch.sparse_csc:
+            dst, src, weight = adj_t.row_indices(), _expand_pointer(adj_t.ccol_indices()), adj_t.values()
+        else:
+            raise GesmError(
+                f"a sparse adjacency must be CSR, CSC or COO, got {adj_t.layout}; convert it with .to_sparse_csr()"
+            )
+        return cls(torch.stack([src, dst.to(src.dtype)]), weight, (adj_t.size(1), adj_t.size(0)))
+
+    @classmethod
+    def from_scipy(cls, adjacency: Any) -> Graph:
+        """From a SciPy sparse matrix or array A [N_src, N_dst], A[i, j] the weight of i -> j (SciPy's and NetworkX's way)."""
+        coo = adjacency.tocoo()
+        edges = torch.stack([torch.from_numpy(coo.row.astype("int64")), torch.from_numpy(coo.col.astype("int64"))])
+        return cls(edges, torch.from_numpy(coo.data.copy()), coo.shape)
+
+    @classmethod
+    def from_networkx(cls, graph: Any, weight: str | None = "weight") -> Graph:
+        """From a NetworkX graph, nodes numbered in its own order; undirected edges become two; `weight` names the attribute."""
+        index = {node: i for i, node in enumerate(graph)}
+        edges = [(index[u], index[v], d.get(weight, 1.0) if weight else 1.0) for u, v, d in graph.edges(data=True)]
+        if not graph.is_directed():
+            edges += [(v, u, w) for u, v, w in edges if u != v]
+        edge_index = torch.tensor([(u, v) for u, v, _ in edges], dtype=torch.long).view(-1, 2).t()
+        return cls(edge_index, torch.tensor([float(w) for *_, w in edges]), len(index))
+
+    @classmethod
+    def batch(cls, graphs: list[Graph]) -> Graph:
+        """The block-diagonal graph of several; nodes are numbered one graph after the other."""
+        if not graphs:
+            raise GesmError("Graph.batch needs at least one graph, got an empty list")
+        src = dst = 0
+        edges, weights = [], []
+        weighted = any(g.weight is not None for g in graphs)
+        for g in graphs:
+            edges.append(torch.stack([g.col.long() + src, g.target.long() + dst]))
+            weights.append(g.weight if g.weight is not None else torch.ones(g.num_edges, device=g.device))
+            src, dst = src + g.num_src, dst + g.num_dst
+        return cls(torch.cat(edges, 1), torch.cat(weights) if weighted else None, (src, dst), validate=False)
+
+
+def _normalize(graph: Graph, normalization: str, dtype: torch.dtype) -> Tensor:
+    weight = graph.weight
+    weight = graph.col.new_ones(graph.num_edges, dtype=dtype) if weight is None else weight.to(dtype)
+    # Displaced self-loops of a traced graph lie behind rowptr[-1]; their weight must not reach a sum.
+    if torch.compiler.is_compiling():
+        weight = weight * (torch.arange(graph.num_edges, device=graph.device) < graph.rowptr[-1])
+    if normalization == "col":
+        total = weight.new_zeros(graph.num_src).index_add(0, graph.col, weight)
+        return _divide(weight, total.index_select(0, graph.col))
+    total = weight.new_zeros(graph.num_dst).index_add(0, graph.target, weight)
+    if normalization == "row":
+        return _divide(weight, total.index_select(0, graph.target))
+    scale = _divide(torch.ones_like(total), total.sqrt())
+    return scale.index_select(0, graph.target) * weight * scale.index_select(0, graph.col)
+
+
+def _divide(a: Tensor, b: Tensor) -> Tensor:
+    return torch.where(b == 0, 0.0, a / b.masked_fill(b == 0, 1.0))
+
+
+def _expand_pointer(pointer: Tensor) -> Tensor:
+    return torch.arange(pointer.numel() - 1, device=pointer.device).repeat_interleave(pointer.diff())
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """The tensor behind PyG's EdgeIndex, whose own bookkeeping is of no use here."""
+    return tensor if type(tensor) is Tensor else tensor.as_subclass(Tensor)
+
+
+_graphs: dict[Any, tuple[list[weakref.ref], tuple, Graph]] = {}
+
+
+def as_graph(adj: Any, edge_weight: Tensor | None = None, num_nodes: int | tuple[int, int] | None = None) -> Graph:
+    """The Graph of any adjacency a layer takes, remembered for as long as the tensors live unchanged.
+
+    Args:
+        adj: `edge_index` [2, E], PyG's `EdgeIndex`, torch.sparse CSR/CSC/COO or `SparseTensor` (the transposed adjacency),
+            or a `Graph`.
+        edge_weight: [E], only with an `edge_index`.
+        num_nodes: N, or (N_src, N_dst).
+
+    A second call with the same tensors returns the same Graph; an in-place change of them (PyTorch's version counter) makes
+    a new one. Changes behind PyTorch's back, through shared NumPy memory say, are not seen.
+    """
+    if isinstance(adj, Graph):
+        _check_size(adj, num_nodes)
+        if edge_weight is not None:
+            raise GesmError("a Graph carries its own weights; pass edge_weight to Graph.from_edge_index instead")
+        return adj
+    is_edges = isinstance(adj, Tensor) and adj.layout is torch.strided
+    if not is_edges:
+        if not (isinstance(adj, Tensor) or (hasattr(adj, "coo") and hasattr(adj, "sizes"))):
+            raise GesmError(
+                f"the adjacency must be an edge_index tensor, EdgeIndex, torch.sparse tensor, SparseTensor or gesm.Graph, "
+                f"got {type(adj).__name__}"
+            )
+        if edge_weight is not None:
+            raise GesmError("a sparse adjacency carries its own weights; edge_weight goes with an edge_index only")
+    tensors = [t for t in (adj, edge_weight) if t is not None]
+    cacheable = not torch.compiler.is_compiling() and all(
+        isinstance(t, Tensor) and not (t.is_inference() or t.requires_grad) for t in tensors
+    )
+    key = (*map(id, tensors), num_nodes)
+    versions = tuple(t._version for t in tensors) if cacheable else ()
+    if cacheable and key in _graphs:
+        refs, seen, graph = _graphs[key]
+        if seen == versions and all(ref() is t for ref, t in zip(refs, tensors, strict=True)):
+            return graph
+    graph = Graph(adj, edge_weight, num_nodes) if is_edges else Graph.from_sparse(adj)
+    _check_size(graph, num_nodes)
+    if cacheable:
+        forget = lambda _, key=key: _graphs.pop(key, None)  # noqa: E731
+        _graphs[key] = ([weakref.ref(t, forget) for t in tensors], versions, graph)
+    return graph
+
+
+def _check_size(graph: Graph, num_nodes: int | tuple[int, int] | None) -> None:
+    if num_nodes is None or torch.compiler.is_compiling():
+        return
+    expected = tuple(num_nodes) if isinstance(num_nodes, (tuple, list)) else (num_nodes, num_nodes)
+    if (graph.num_src, graph.num_dst) != expected:
+        raise GesmError(
+            f"the adjacency has {graph.num_src} sources and {graph.num_dst} targets, but x has {expected[0]} and {expected[1]} "
+            "rows; they must agree"
+        )

@@ -1,0 +1,76 @@
+"""GESM: attention and step mixture, one layer or a stack."""
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gesm.errors import GesmError
+from gesm.nn import GESMConv
+
+__all__ = ["GESM"]
+
+
+class GESM(nn.Module):
+    r"""The model of the `"Graphs, Entities, and Step Mixture" <https://arxiv.org/abs/2005.08485>`_ paper.
+
+    One :class:`gesm.nn.GESMConv` (as published), or a stack of `num_layers` with
+    :math:`\mathbf{X}^{(l+1)} = \mathrm{elu}(\mathrm{GESMConv}(\mathbf{X}^{(l)}))` of width heads * hidden_channels between.
+
+    Args:
+        in_channels: Size of each input sample, or :obj:`-1`.
+        hidden_channels: Width of the attention, per head.
+        out_channels: Number of classes or labels.
+        K: Number of steps.
+        heads: Number of attention heads.
+        dropout: Dropout probability of the hidden representation.
+        attention_dropout: Dropout probability of the attention weights.
+        score: "product" or "additive".
+        residual: Whether attention adds its own input.
+        normalization: Of P, "col", "row" or "sym".
+        num_layers: Number of layers.
+
+    Shapes:
+        - **input:** node features :math:`(|\mathcal{V}|, F_{in})`, dense or torch.sparse CSR, and the adjacency
+        - **output:** logits :math:`(|\mathcal{V}|, F_{out})`; with :obj:`return_embedding=True` also
+          :math:`\mathbf{Z} = \mathbf{X} \mathbf{W}` of the first layer, what :class:`gesm.nn.StructureLoss` takes
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        out_channels: int,
+        K: int = 14,
+        heads: int = 8,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        score: str = "product",
+        residual: bool = True,
+        normalization: str = "col",
+        num_layers: int = 1,
+    ):
+        super().__init__()
+        if num_layers < 1:
+            raise GesmError(f"num_layers must be at least 1, got {num_layers}")
+        widths = [in_channels, *[heads * hidden_channels] * (num_layers - 1), out_channels]
+        shared = (K, heads, dropout, attention_dropout, score, residual, normalization)
+        self.convs = nn.ModuleList(
+            GESMConv(inputs, hidden_channels, outputs, *shared)
+            for inputs, outputs in zip(widths, widths[1:], strict=False)
+        )
+
+    def reset_parameters(self) -> None:
+        """Draws all parameters anew."""
+        for conv in self.convs:
+            conv.reset_parameters()
+
+    def forward(
+        self, x: Tensor, edge_index: Any, edge_weight: Tensor | None = None, *, return_embedding: bool = False
+    ) -> Any:
+        """Logits; see the class for shapes."""
+        first, *rest = self.convs
+        x, z = first(x, edge_index, edge_weight, return_embedding=True)
+        for conv in rest:
+            x = conv(F.elu(x), edge_index, edge_weight)
+        return (x, z) if return_embedding else x

@@ -1,0 +1,57 @@
+"""The gather-scatter form of the layers, for explainers and hooks, which read or mask single messages."""
+
+from typing import Any
+
+from torch import Tensor
+from torch_geometric.nn import MessagePassing
+from torch_geometric.utils import add_self_loops, remove_self_loops
+
+from gesm.graph import Graph, as_graph
+
+__all__ = ["check_features", "looped_edges", "needs_messages"]
+
+import torch
+
+from gesm.errors import GesmError
+
+_HOOKS = (
+    "_propagate_forward_pre_hooks",
+    "_propagate_forward_hooks",
+    "_message_forward_pre_hooks",
+    "_message_forward_hooks",
+    "_aggregate_forward_pre_hooks",
+    "_aggregate_forward_hooks",
+)
+
+
+def needs_messages(module: MessagePassing) -> bool:
+    """Whether somebody wants to see the messages: an explainer, or a hook on `propagate`, `message` or `aggregate`."""
+    return bool(module.explain) or any(getattr(module, name) for name in _HOOKS)
+
+
+def looped_edges(
+    adj: Any, edge_weight: Tensor | None, size: tuple[int, int], normalization: str, self_loops: bool
+) -> tuple[Tensor, Tensor]:
+    """The edges of A + I, given edges first and loops last as PyG's explainers expect, and their weights in P."""
+    if not (isinstance(adj, Tensor) and adj.layout is torch.strided):
+        graph = as_graph(adj, edge_weight, size)
+        adj, edge_weight = graph.edge_index, graph.weight
+    if self_loops and size[0] == size[1]:
+        adj, edge_weight = remove_self_loops(adj, edge_weight)
+        adj, edge_weight = add_self_loops(adj, edge_weight, 1.0, size[0])
+    graph = Graph(adj, edge_weight, size).transition(normalization, self_loops=False)
+    return adj.long(), torch.zeros_like(graph.weight).index_copy(0, graph.perm.long(), graph.weight)
+
+
+def check_features(x: Any, name: str = "x") -> None:
+    """x is a floating-point [N, F], dense or torch.sparse CSR."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise GesmError(
+            f"{name} must be a floating-point tensor, got {getattr(x, 'dtype', type(x).__name__)}; use .float()"
+        )
+    if x.dim() != 2:
+        raise GesmError(
+            f"{name} must have shape [num_nodes, in_channels], got {list(x.shape)}; static graphs are not supported"
+        )
+    if x.layout not in (torch.strided, torch.sparse_csr):
+        raise GesmError(f"{name} must be dense or torch.sparse CSR, got {x.layout}; convert it with .to_sparse_csr()")

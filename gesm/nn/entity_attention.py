@@ -1,0 +1,192 @@
+"""Entity attention: one hop of multi-head attention with a residual."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn import Parameter
+from torch_geometric.nn import MessagePassing
+from torch_geometric.nn.inits import glorot, zeros
+
+from gesm.errors import GesmError
+from gesm.graph import as_graph
+from gesm.nn._messages import check_features, looped_edges, needs_messages
+from gesm.nn.linear import SparseLinear
+from gesm.ops import attend, attention_weights
+from gesm.ops.attend import reference
+from gesm.ops.attend.scores import SCORES
+
+__all__ = ["EntityAttention"]
+
+
+class EntityAttention(MessagePassing):
+    r"""The entity attention of the `"Graphs, Entities, and Step Mixture" <https://arxiv.org/abs/2005.08485>`_ paper.
+
+    .. math::
+        \mathbf{H}_i = \mathrm{elu}\Big(\sum_{j} \alpha_{ij} \mathbf{z}_j + \mathbf{b} + \mathbf{z}_i\Big),
+        \quad \mathbf{Z} = \mathbf{X} \mathbf{W},
+        \quad \alpha_{i\cdot} = \mathrm{softmax}_j(s_{ij})
+
+    over the edges of A + I, for each head, heads concatenated. Scores:
+    :math:`s_{ij} = P_{ij} (\mathbf{u} \cdot \mathbf{z}_i + b)(\mathbf{v} \cdot \mathbf{z}_j + c)` (`score="product"`, the
+    authors' code) or :math:`s_{ij} = \mathrm{LeakyReLU}_{0.2}(\mathbf{u} \cdot \mathbf{z}_i + \mathbf{v} \cdot \mathbf{z}_j)`
+    (`score="additive"`, their text).
+
+    Args:
+        in_channels (int or tuple): Size of each input sample, or :obj:`-1` to derive the size from the first input(s) to the
+            forward method. A tuple corresponds to the sizes of source and target dimensionalities of a bipartite graph.
+        out_channels (int): Size of each output sample, per head.
+        heads (int, optional): Number of attention heads. (default: :obj:`8`)
+        dropout (float, optional): Dropout probability of the attention weights. (default: :obj:`0.0`)
+        score (str, optional): :obj:`"product"` or :obj:`"additive"`. (default: :obj:`"product"`)
+        residual (bool, optional): Whether to add :math:`\mathbf{z}_i`. (default: :obj:`True`)
+        normalization (str, optional): Of P, :obj:`"col"`, :obj:`"row"` or :obj:`"sym"`. (default: :obj:`"col"`)
+        add_self_loops (bool, optional): Whether to add self-loops (to square graphs). (default: :obj:`True`)
+        bias (bool, optional): Whether to learn :math:`\mathbf{b}`. (default: :obj:`True`)
+        **kwargs (optional): Additional arguments of :class:`torch_geometric.nn.conv.MessagePassing`.
+
+    Shapes:
+        - **input:** node features :math:`(|\mathcal{V}|, F_{in})`, dense or torch.sparse CSR, or
+          :math:`((|\mathcal{V_s}|, F_{s}), (|\mathcal{V_t}|, F_{t}))` if bipartite, adjacency in any form that
+          :func:`gesm.graph.as_graph` takes, edge weights :math:`(|\mathcal{E}|)` *(optional)*
+        - **output:** :math:`(|\mathcal{V}|, H * F_{out})`; with :obj:`return_attention_weights=True` also
+          :math:`((2, |\mathcal{E}|), (|\mathcal{E}|, H))`; with :obj:`return_embedding=True` also Z
+    """
+
+    def __init__(
+        self,
+        in_channels: int | tuple[int, int],
+        out_channels: int,
+        heads: int = 8,
+        dropout: float = 0.0,
+        score: str = "product",
+        residual: bool = True,
+        normalization: str = "col",
+        add_self_loops: bool = True,
+        bias: bool = True,
+        **kwargs: Any,
+    ):
+        kwargs.setdefault("aggr", "add")
+        super().__init__(node_dim=0, **kwargs)
+        if score not in SCORES:
+            raise GesmError(f"score must be one of {', '.join(map(repr, SCORES))}, got {score!r}")
+        if not 0 <= dropout < 1:
+            raise GesmError(f"dropout must be in [0, 1), got {dropout}")
+        if heads < 1 or out_channels < 1:
+            raise GesmError(f"heads and out_channels must be at least 1, got {heads} and {out_channels}")
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.heads = heads
+        self.dropout = dropout
+        self.score = score
+        self.residual = residual
+        self.normalization = normalization
+        self.add_self_loops = add_self_loops
+
+        width = heads * out_channels
+        if isinstance(in_channels, int):
+            self.lin = SparseLinear(in_channels, width, bias=False, weight_initializer="glorot")
+            self.lin_src = self.lin_dst = None
+        else:
+            self.lin = None
+            self.lin_src = SparseLinear(in_channels[0], width, bias=False, weight_initializer="glorot")
+            self.lin_dst = SparseLinear(in_channels[1], width, bias=False, weight_initializer="glorot")
+        self.att_src = Parameter(torch.empty(1, heads, out_channels))
+        self.att_dst = Parameter(torch.empty(1, heads, out_channels))
+        for name in ("att_src_bias", "att_dst_bias"):
+            self.register_parameter(name, Parameter(torch.empty(heads)) if score == "product" else None)
+        self.register_parameter("bias", Parameter(torch.empty(width)) if bias else None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws all parameters anew."""
+        super().reset_parameters()
+        for lin in (self.lin, self.lin_src, self.lin_dst):
+            if lin is not None:
+                lin.reset_parameters()
+        glorot(self.att_src)
+        glorot(self.att_dst)
+        for bias in (self.att_src_bias, self.att_dst_bias, self.bias):
+            zeros(bias)
+
+    def forward(
+        self,
+        x: Tensor | tuple[Tensor, Tensor],
+        edge_index: Any,
+        edge_weight: Tensor | None = None,
+        *,
+        return_attention_weights: bool = False,
+        return_embedding: bool = False,
+    ) -> Any:
+        """One hop of attention; see the class for shapes."""
+        z_src, z_dst, a, c = self._project(x)
+        size = (z_src.size(0), z_dst.size(0))
+
+        if needs_messages(self):
+            out = self._attend_by_messages(edge_index, edge_weight, z_src, a, c, size)
+        else:
+            graph = self._transition(edge_index, edge_weight, size, z_src.dtype)
+            p = self.dropout if self.training else 0.0
+            out = attend(graph, z_src, a, c, score=self.score, dropout=p)
+        if self.residual:
+            out = out + z_dst
+        out = out.flatten(1)
+        out = F.elu(out if self.bias is None else out + self.bias, inplace=True)
+
+        extra = []
+        if return_attention_weights:
+            graph = self._transition(edge_index, edge_weight, size, z_src.dtype)
+            extra.append((graph.edge_index, attention_weights(graph, a, c, score=self.score)))
+        if return_embedding:
+            extra.append(z_dst.flatten(1))
+        return (out, *extra) if extra else out
+
+    def _project(self, x: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Z of sources and targets, and the scores a of targets and c of sources."""
+        src, dst = (self.att_src, self.att_src_bias), (self.att_dst, self.att_dst_bias)
+        shape = (-1, self.heads, self.out_channels)
+        if isinstance(x, Tensor) or (x[0] is x[1] and self.lin is not None):
+            x = x if isinstance(x, Tensor) else x[0]
+            check_features(x)
+            if self.lin is None:
+                raise GesmError("a layer with a tuple of in_channels takes a tuple (x_src, x_dst), got one tensor")
+            z = self.lin(x).view(shape)
+            a, c = _scores(x, self.lin, dst, src)
+            return z, z, a, c
+        check_features(x[0], "x_src")
+        check_features(x[1], "x_dst")
+        lin_src, lin_dst = self.lin_src or self.lin, self.lin_dst or self.lin
+        z_src, z_dst = lin_src(x[0]).view(shape), lin_dst(x[1]).view(shape)
+        return z_src, z_dst, *_scores(x[1], lin_dst, dst), *_scores(x[0], lin_src, src)
+
+    def _transition(
+        self, edge_index: Any, edge_weight: Tensor | None, size: tuple[int, int], dtype: torch.dtype
+    ) -> Any:
+        graph = as_graph(edge_index, edge_weight, size)
+        dtype = dtype if dtype.itemsize >= 4 else torch.float32
+        return graph.transition(self.normalization, self.add_self_loops, dtype)
+
+    def _attend_by_messages(
+        self, edge_index: Any, edge_weight: Tensor | None, z: Tensor, a: Tensor, c: Tensor, size: tuple[int, int]
+    ) -> Tensor:
+        edge_index, p = looped_edges(edge_index, edge_weight, size, self.normalization, self.add_self_loops)
+        alpha = reference.weights(edge_index[0], edge_index[1], p.to(z.dtype), a, c, self.score)
+        alpha = F.dropout(alpha, self.dropout, self.training)
+        return self.propagate(edge_index, x=(z, a), alpha=alpha, size=size)
+
+    def message(self, x_j: Tensor, alpha: Tensor) -> Tensor:
+        """The weighted features of one edge; called only when an explainer or a hook wants to see them."""
+        return alpha.unsqueeze(-1) * x_j
+
+    def __repr__(self) -> str:
+        return f"{self.__class__.__name__}({self.in_channels}, {self.out_channels}, heads={self.heads})"
+
+
+def _scores(x: Tensor, lin: SparseLinear, *attentions: tuple[Tensor, Tensor | None]) -> list[Tensor]:
+    """u.z + b for each (u, b), [N, heads], as x (W u): F columns wide instead of heads * d, and no gradient on Z."""
+    heads, d = attentions[0][0].shape[1:]
+    weight = lin.weight.view(heads, d, -1)
+    weight = torch.cat([torch.bmm(att.view(heads, 1, d), weight).squeeze(1) for att, _ in attentions])
+    scores = lin.multiply(x, weight).split(heads, dim=1)
+    return [s if bias is None else s + bias for s, (_, bias) in zip(scores, attentions, strict=True)]

@@ -1,0 +1,154 @@
+"""Step mixture: a learned sum over the steps of a random walk."""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch_geometric.nn import MessagePassing
+
+from gesm.errors import GesmError
+from gesm.graph import Graph, as_graph
+from gesm.nn._messages import check_features, looped_edges, needs_messages
+from gesm.nn.linear import SparseLinear
+from gesm.ops import mix, spmm
+
+__all__ = ["StepMixture"]
+
+
+class _StepLinear(SparseLinear):
+    """The K + 1 maps B_k side by side, drawn as the one map over [x | P x | ... | P^K x] that they are."""
+
+    def __init__(self, in_channels: int, out_channels: int, K: int):
+        self.K = K
+        super().__init__(in_channels, (K + 1) * out_channels, bias=False)
+
+    def reset_parameters(self) -> None:
+        if self.in_channels > 0:
+            bound = math.sqrt(6 / ((self.K + 1) * self.in_channels + self.out_channels // (self.K + 1)))
+            torch.nn.init.uniform_(self.weight, -bound, bound)
+
+
+class StepMixture(MessagePassing):
+    r"""The step mixture of the `"Graphs, Entities, and Step Mixture" <https://arxiv.org/abs/2005.08485>`_ paper.
+
+    .. math::
+        \mathbf{Y} = \sum_{k=0}^{K} \mathbf{P}^k \mathbf{X} \mathbf{B}_k + \mathbf{b},
+        \quad \mathbf{P} = (\mathbf{A} + \mathbf{I}) \mathbf{D}^{-1}
+
+    a linear map of :math:`[\mathbf{X} | \mathbf{P} \mathbf{X} | \dots | \mathbf{P}^K \mathbf{X}]`. Where
+    :math:`F_{out} < F_{in}` it is computed as
+    :math:`\mathbf{X} \mathbf{B}_0 + \mathbf{P} (\mathbf{X} \mathbf{B}_1 + \mathbf{P} (\dots))`, so that every product with P
+    is as narrow as the output and no step is kept for backward.
+
+    Args:
+        in_channels (int): Size of each input sample, or :obj:`-1` to derive the size from the first input(s) to the forward
+            method.
+        out_channels (int, optional): Size of each output sample; needed by :obj:`mode="sum"`. (default: :obj:`None`)
+        K (int, optional): Number of steps; K entries of `num_neighbors` in a neighbour loader. (default: :obj:`14`)
+        mode (str, optional): :obj:`"sum"`, or :obj:`"concat"` for the blocks
+            :math:`[\mathbf{X} | \dots | \mathbf{P}^K \mathbf{X}]` themselves, with no parameters. (default: :obj:`"sum"`)
+        normalization (str, optional): Of P, :obj:`"col"`, :obj:`"row"` or :obj:`"sym"`. (default: :obj:`"col"`)
+        add_self_loops (bool, optional): Whether to add self-loops. (default: :obj:`True`)
+        bias (bool, optional): Whether to learn :math:`\mathbf{b}`. (default: :obj:`True`)
+        **kwargs (optional): Additional arguments of :class:`torch_geometric.nn.conv.MessagePassing`.
+
+    Shapes:
+        - **input:** node features :math:`(|\mathcal{V}|, F_{in})`, dense or torch.sparse CSR, or, for K at most 1,
+          :math:`((|\mathcal{V_s}|, F_{in}), (|\mathcal{V_t}|, F_{in}))` if bipartite, adjacency in any form that
+          :func:`gesm.graph.as_graph` takes, edge weights :math:`(|\mathcal{E}|)` *(optional)*
+        - **output:** :math:`(|\mathcal{V}|, F_{out})`, or :math:`(|\mathcal{V}|, (K + 1) * F_{in})` for "concat"
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int | None = None,
+        K: int = 14,
+        mode: str = "sum",
+        normalization: str = "col",
+        add_self_loops: bool = True,
+        bias: bool = True,
+        **kwargs: Any,
+    ):
+        kwargs.setdefault("aggr", "add")
+        super().__init__(**kwargs)
+        if mode not in ("sum", "concat"):
+            raise GesmError(f"mode must be 'sum' or 'concat', got {mode!r}")
+        if (mode == "sum") != (out_channels is not None):
+            raise GesmError(f"out_channels goes with mode='sum' and only with it, got {out_channels} and {mode!r}")
+        if K < 0:
+            raise GesmError(f"K must be at least 0, got {K}")
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.K = K
+        self.mode = mode
+        self.normalization = normalization
+        self.add_self_loops = add_self_loops
+
+        self.lin = _StepLinear(in_channels, out_channels, K) if mode == "sum" else None
+        has_bias = bias and mode == "sum"
+        self.register_parameter("bias", torch.nn.Parameter(torch.empty(out_channels)) if has_bias else None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws all parameters anew."""
+        super().reset_parameters()
+        if self.lin is not None:
+            self.lin.reset_parameters()
+        if self.bias is not None:
+            torch.nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor | tuple[Tensor, Tensor], edge_index: Any, edge_weight: Tensor | None = None) -> Tensor:
+        """Mixture of the steps 0 ... K; see the class for shapes."""
+        x_src, x_dst = (x, x) if isinstance(x, Tensor) else x
+        check_features(x_src, "x" if x_src is x_dst else "x_src")
+        check_features(x_dst, "x" if x_src is x_dst else "x_dst")
+        size = (x_src.size(0), x_dst.size(0))
+        if x_src is not x_dst and self.K > 1:
+            raise GesmError(
+                f"a walk of K={self.K} steps stays on one set of nodes, but the graph is bipartite ({size[0]} sources, "
+                f"{size[1]} targets); use K <= 1, or pass one x"
+            )
+        if needs_messages(self):
+            step = self._message_step(edge_index, edge_weight, size)
+            graph = None
+        else:
+            graph = as_graph(edge_index, edge_weight, size)
+            dtype = x_src.dtype if x_src.dtype.itemsize >= 4 else torch.float32
+            graph = graph.transition(self.normalization, self.add_self_loops, dtype)
+            step = lambda h: spmm(graph, h)  # noqa: E731
+        if self.mode == "concat":
+            return torch.cat(self._steps(x_src, x_dst, step), dim=-1)
+        out = self._sum(x_src, x_dst, step, graph)
+        return out if self.bias is None else out + self.bias
+
+    def _sum(self, x_src: Tensor, x_dst: Tensor, step: Any, graph: Graph | None) -> Tensor:
+        if x_src is x_dst and graph is not None and self.out_channels < x_src.size(1):
+            return mix(graph, self.lin(x_src), self.K)
+        if self.lin.in_channels < 0:
+            self.lin(x_src)  # a lazy layer learns its width from its own call
+        maps = self.lin.weight.split(self.out_channels)
+        return sum(F.linear(h, b) for h, b in zip(self._steps(x_src, x_dst, step), maps, strict=True))
+
+    def _steps(self, x_src: Tensor, x_dst: Tensor, step: Any) -> list[Tensor]:
+        h = x_src if x_src.layout is torch.strided else x_src.to_dense()
+        steps = [h if x_src is x_dst else x_dst.to_dense()]
+        for _ in range(self.K):
+            h = step(h)
+            steps.append(h)
+        return steps
+
+    def _message_step(self, edge_index: Any, edge_weight: Tensor | None, size: tuple[int, int]) -> Any:
+        edges, p = looped_edges(edge_index, edge_weight, size, self.normalization, self.add_self_loops)
+        return lambda h: self.propagate(edges, x=(h, None), weight=p.to(h.dtype), size=size)
+
+    def message(self, x_j: Tensor, weight: Tensor) -> Tensor:
+        """The weighted features of one edge; called only when an explainer or a hook wants to see them."""
+        return weight.unsqueeze(-1) * x_j
+
+    def __repr__(self) -> str:
+        if self.mode == "concat":
+            return f"{self.__class__.__name__}({self.in_channels}, K={self.K}, mode='concat')"
+        return f"{self.__class__.__name__}({self.in_channels}, {self.out_channels}, K={self.K})"

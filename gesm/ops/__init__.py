@@ -1,0 +1,9 @@
+"""Sparse operators on a `Graph`: spmm, attend and mix, each with a reference and its own fast backward."""
+
+from gesm.ops._library import backend, use_backend
+from gesm.ops.attend import attend, attention_weights
+from gesm.ops.dropout import dropout
+from gesm.ops.mix import mix
+from gesm.ops.spmm import spmm
+
+__all__ = ["attend", "attention_weights", "backend", "dropout", "mix", "spmm", "use_backend"]

@@ -1,0 +1,143 @@
+"""CPU building blocks: PyTorch's native CSR kernels as plain functions of index and value arrays.
+
+`torch.sparse.mm(csr, x, "sum")` and `torch.sparse.sampled_addmm` need neither a compiler nor MKL and own their rows, so
+results are bitwise repeatable. They are called below autograd only: PyTorch's own gradient through sparse values is about
+a hundred times slower than the products themselves.
+"""
+
+import math
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+__all__ = ["Block", "blocks", "csr_matmul", "csr_sddmm", "place", "segment_max", "segment_sum"]
+
+BLOCK_ENTRIES = 2**20  # (edge, head) pairs at a time: 4 MB in float32 an array, near the size of a second-level cache
+CACHED_ENTRIES = 2**23  # a graph of up to this many pairs keeps its expanded indices, 12 bytes a pair
+
+with warnings.catch_warnings():  # the first CSR of a process announces the beta state of the layout
+    warnings.simplefilter("ignore")
+    torch.sparse_csr_tensor(
+        torch.zeros(1, dtype=torch.int32), torch.empty(0, dtype=torch.int32), torch.empty(0), (0, 0)
+    )
+
+
+def _csr(rowptr: Tensor, col: Tensor, value: Tensor, num_cols: int) -> Tensor:
+    size = (rowptr.numel() - 1, num_cols)
+    return torch.sparse_csr_tensor(rowptr, col, value, size, check_invariants=False)
+
+
+def csr_matmul(rowptr: Tensor, col: Tensor, value: Tensor, x: Tensor, reduce: str = "sum") -> Tensor:
+    """A x for A in CSR form, [rows, width]."""
+    if col.numel() == 0 or x.size(1) == 0:
+        return x.new_zeros(rowptr.numel() - 1, x.size(1))
+    return torch.sparse.mm(_csr(rowptr, col, value, x.size(0)), x, reduce)
+
+
+def csr_sddmm(rowptr: Tensor, col: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """The products a_i . b_j for the entries (i, j) of the CSR, [entries]."""
+    zeros = a.new_zeros(col.numel())
+    if col.numel() == 0 or a.size(1) == 0:
+        return zeros
+    return torch.sparse.sampled_addmm(_csr(rowptr, col, zeros, b.size(0)), a, b.t()).values()
+
+
+class Block(NamedTuple):
+    """A run of rows of a CSR and the same run with every node split into its heads.
+
+    The expanded CSR has the node numbers `node * heads + head`, so that [N, heads, d] seen as [N * heads, d] is its dense
+    operand with no copy. Edge values are kept as [entries, heads]; `order` takes them to the order of the expanded CSR and
+    `inverse` back.
+    """
+
+    rows: slice
+    entries: slice
+    row: Tensor  # [entries], row of each entry within the block
+    rowptr: Tensor
+    identity: Tensor  # [entries], 0, 1, ...: the columns with which a CSR product becomes a segment reduction
+    heads_rowptr: Tensor
+    heads_col: Tensor
+    order: Tensor | None
+    inverse: Tensor | None
+
+    def head_rows(self, heads: int) -> slice:
+        """The rows of the block in the expanded CSR."""
+        return slice(self.rows.start * heads, self.rows.stop * heads)
+
+    def to_heads(self, value: Tensor) -> Tensor:
+        """[entries, heads] to the order of the expanded CSR."""
+        value = value.reshape(-1)
+        return value if self.order is None else value.index_select(0, self.order)
+
+    def from_heads(self, value: Tensor, heads: int) -> Tensor:
+        """The order of the expanded CSR to [entries, heads]."""
+        value = value if self.inverse is None else value.index_select(0, self.inverse)
+        return value.view(-1, heads)
+
+
+def segment_sum(block: Block, value: Tensor) -> Tensor:
+    """Sums of [entries, width] over the rows of the block."""
+    return csr_matmul(block.rowptr, block.identity, value.new_ones(block.identity.numel()), value)
+
+
+def segment_max(block: Block, value: Tensor) -> Tensor:
+    """Maxima of [entries, width] over the rows of the block; 0 where a row is empty."""
+    return csr_matmul(block.rowptr, block.identity, value.new_ones(block.identity.numel()), value, "amax")
+
+
+def place(out: Tensor, rows: slice, part: Tensor, num_rows: int) -> Tensor:
+    """Writes a block's rows into the result; the only block of a small graph is the result, with no copy."""
+    if part.size(0) == num_rows:
+        return part
+    if out.size(0) != num_rows:
+        out = part.new_empty(num_rows, part.size(1))
+    out[rows] = part
+    return out
+
+
+_expanded: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+
+
+def blocks(rowptr: Tensor, col: Tensor, heads: int) -> Iterable[Block]:
+    """The CSR in blocks of about `BLOCK_ENTRIES` (entry, head) pairs; remembered for as long as `col` lives if small."""
+    if col.numel() * heads > CACHED_ENTRIES:
+        return _make_blocks(rowptr, col, heads)
+    cached = _expanded.setdefault(col, {})
+    if heads not in cached:
+        cached[heads] = list(_make_blocks(rowptr, col, heads))
+    return cached[heads]
+
+
+def _make_blocks(rowptr: Tensor, col: Tensor, heads: int) -> Iterator[Block]:
+    num_rows = rowptr.numel() - 1
+    step = max(BLOCK_ENTRIES // heads, 1)
+    num_blocks = max(math.ceil(int(rowptr[-1]) / step), 1)
+    marks = torch.arange(1, num_blocks, dtype=rowptr.dtype) * step
+    bounds = sorted({0, num_rows, *torch.searchsorted(rowptr, marks).tolist()})
+    for start, stop in zip(bounds, bounds[1:], strict=False):
+        yield _make_block(rowptr, col, heads, start, stop)
+
+
+def _make_block(rowptr: Tensor, col: Tensor, heads: int, start: int, stop: int) -> Block:
+    first, last = int(rowptr[start]), int(rowptr[stop])
+    rows, entries = slice(start, stop), slice(first, last)
+    rowptr, col = rowptr[start : stop + 1] - first, col[first:last]
+    degree = rowptr.diff()
+    row = torch.arange(stop - start, dtype=col.dtype).repeat_interleave(degree, output_size=last - first)
+    identity = torch.arange(last - first, dtype=col.dtype)
+    if heads == 1:
+        return Block(rows, entries, row, rowptr, identity, rowptr, col, None, None)
+    head = torch.arange(heads, dtype=col.dtype)
+    begin = rowptr.index_select(0, row)
+    inverse = (identity + begin * (heads - 1)).unsqueeze(1) + degree.index_select(0, row).unsqueeze(1) * head
+    inverse = inverse.view(-1)
+    order = torch.empty_like(inverse)
+    order[inverse] = torch.arange(inverse.numel(), dtype=col.dtype)
+    heads_col = (col.unsqueeze(1) * heads + head).view(-1).index_select(0, order)
+    heads_rowptr = torch.zeros(degree.numel() * heads + 1, dtype=rowptr.dtype)
+    heads_rowptr[1:] = degree.repeat_interleave(heads).cumsum(0)
+    return Block(rows, entries, row, rowptr, identity, heads_rowptr, heads_col, order, inverse)

@@ -1,0 +1,118 @@
+"""Edge softmax and weighted sum in one operator; only the log-sum-exp of each row is kept for backward."""
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from gesm.errors import GesmError
+from gesm.graph import Graph
+from gesm.ops._checks import accumulation_dtype, check_graph, check_operand
+from gesm.ops._library import LIBRARY, backend
+from gesm.ops._random import new_seed
+from gesm.ops.attend import reference
+from gesm.ops.attend.scores import SCORES
+
+__all__ = ["attend", "attention_weights"]
+
+LIBRARY.define(
+    "attend(Tensor rowptr, Tensor col, Tensor value, Tensor x, Tensor score_dst, Tensor score_src, str score, float p, "
+    "Tensor seed) -> (Tensor, Tensor)"
+)
+LIBRARY.define(
+    "attend_backward(Tensor rowptr, Tensor col, Tensor colptr, Tensor row, Tensor to_csc, Tensor value, Tensor x, "
+    "Tensor score_dst, Tensor score_src, Tensor out, Tensor lse, Tensor grad, str score, float p, Tensor seed, "
+    "bool needs_value) -> (Tensor, Tensor, Tensor, Tensor)"
+)
+
+from gesm.ops.attend import cpu  # noqa: E402, F401  registers the kernels of the schemas above
+
+
+@torch.library.register_fake("gesm::attend")
+def _(rowptr, col, value, x, score_dst, score_src, score, p, seed):
+    return x.new_empty(rowptr.size(0) - 1, x.size(1), x.size(2)), x.new_empty(rowptr.size(0) - 1, x.size(1))
+
+
+@torch.library.register_fake("gesm::attend_backward")
+def _(rowptr, col, colptr, row, to_csc, value, x, score_dst, score_src, out, lse, grad, score, p, seed, needs_value):
+    shapes = (x.shape, score_dst.shape, score_src.shape, value.shape if needs_value else (0,))
+    return tuple(x.new_empty(shape) for shape in shapes)
+
+
+class _Attend(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, rowptr, col, colptr, row, to_csc, value, x, score_dst, score_src, score, p, seed):
+        out, lse = torch.ops.gesm.attend(rowptr, col, value, x, score_dst, score_src, score, p, seed)
+        ctx.save_for_backward(rowptr, col, colptr, row, to_csc, value, x, score_dst, score_src, out, lse, seed)
+        ctx.score, ctx.p = score, p
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        *tensors, seed = ctx.saved_tensors
+        needs_value = ctx.needs_input_grad[5]
+        grads = torch.ops.gesm.attend_backward(*tensors, grad, ctx.score, ctx.p, seed, needs_value)
+        grad_x, grad_dst, grad_src, grad_value = grads
+        return *[None] * 5, grad_value if needs_value else None, grad_x, grad_dst, grad_src, None, None, None
+
+
+def _check_scores(graph: Graph, heads: int | None, score_dst: Tensor, score_src: Tensor, score: str) -> None:
+    check_graph(graph, "attend")
+    if score not in SCORES:
+        raise GesmError(f"score must be one of {', '.join(map(repr, SCORES))}, got {score!r}")
+    check_operand("score_dst", score_dst, (graph.num_dst, heads), graph)
+    check_operand("score_src", score_src, (graph.num_src, score_dst.size(1)), graph)
+
+
+def attend(
+    graph: Graph,
+    x: Tensor,
+    score_dst: Tensor,
+    score_src: Tensor,
+    *,
+    score: str = "product",
+    dropout: float = 0.0,
+    seed: Tensor | None = None,
+) -> Tensor:
+    r"""Attention over incoming edges, :math:`y_i = \sum_{j \to i} \alpha_{ij} x_j`, :math:`\alpha_{i\cdot} = \mathrm{softmax}_j(s_{ij})`.
+
+    `score="product"`: :math:`s_{ij} = w_{ij} a_i c_j` (the GESM authors' code); `"additive"`:
+    :math:`s_{ij} = \mathrm{LeakyReLU}_{0.2}(a_i + c_j)` (GAT), which ignores the weights. A node with no incoming edge gets zero.
+
+    Args:
+        graph: the adjacency, usually `Graph.transition()`, whose weights are w.
+        x: [N_src, heads, d].
+        score_dst: a, [N_dst, heads].
+        score_src: c, [N_src, heads].
+        score: "product" or "additive".
+        dropout: probability of dropping a weight alpha_ij, in [0, 1); the rest is scaled by 1 / (1 - dropout).
+        seed: int64 [1] that fixes the mask; default: drawn from PyTorch's generator.
+
+    Returns:
+        [N_dst, heads, d], in the type of x; half precisions accumulate in float32.
+
+    Raises:
+        GesmError: for a wrong shape, type, device, score or dropout.
+
+    Memory: the inputs, the result and one log-sum-exp a node and head; [E, heads, d] is never formed, forward or backward.
+    """
+    check_operand("x", x, (None, None, None), graph)
+    _check_scores(graph, x.size(1), score_dst, score_src, score)
+    check_operand("x", x, (graph.num_src, None, None), graph)
+    if not 0 <= dropout < 1:
+        raise GesmError(f"dropout must be in [0, 1), got {dropout}")
+    dtype = accumulation_dtype(x.dtype)
+    weight = graph.weight.to(dtype) if graph.weight is not None else x.new_ones(graph.num_edges, dtype=dtype)
+    if seed is None:
+        seed = new_seed(x.device) if dropout > 0 else torch.zeros(1, dtype=torch.long, device=x.device)
+    operands = weight, x.to(dtype), score_dst.to(dtype), score_src.to(dtype), score, float(dropout), seed
+    if backend(x.device) == "reference":
+        return reference.attend(graph.col, graph.target, *operands).to(x.dtype)
+    return _Attend.apply(graph.rowptr, graph.col, graph.colptr, graph.row, graph.to_csc, *operands).to(x.dtype)
+
+
+def attention_weights(graph: Graph, score_dst: Tensor, score_src: Tensor, *, score: str = "product") -> Tensor:
+    """The weights alpha [E, heads] themselves, in the CSR order of the graph (`graph.edge_index`), without dropout."""
+    _check_scores(graph, None, score_dst, score_src, score)
+    weight = graph.weight.to(score_dst.dtype) if graph.weight is not None else score_dst.new_ones(graph.num_edges)
+    return reference.weights(graph.col, graph.target, weight, score_dst, score_src, score)
