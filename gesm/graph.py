@@ -57,9 +57,7 @@ def _sort_edges_op(edge_index: Tensor, num_src: int, num_dst: int, loops: int) -
 def _(edge_index: Tensor, num_src: int, num_dst: int, loops: int) -> list[Tensor]:
     size = edge_index.size(1) + (num_dst if loops else 0)
     # Traced sizes are not compared with 2**31: indices of a traced graph are int32.
-    return [
-        edge_index.new_empty(n, dtype=torch.int32) for n in (num_dst + 1, size, size, size, num_src + 1, size, size)
-    ]
+    return [edge_index.new_empty(n, dtype=torch.int32) for n in (num_dst + 1, size, size, size, num_src + 1, size, size)]
 
 
 def _check_bounds(edge_index: Tensor, num_src: int, num_dst: int) -> None:
@@ -101,13 +99,9 @@ def _check_weight(weight: Tensor | None, edge_index: Tensor) -> Tensor | None:
         raise GesmError(f"edge_weight must be a tensor of shape [num_edges], got {type(weight).__name__}")
     weight = weight.squeeze(-1) if weight.dim() == 2 and weight.size(1) == 1 else weight
     if weight.dim() != 1 or weight.size(0) != edge_index.size(1):
-        raise GesmError(
-            f"edge_weight must have shape [{edge_index.size(1)}], one weight an edge, got {tuple(weight.shape)}"
-        )
+        raise GesmError(f"edge_weight must have shape [{edge_index.size(1)}], one weight an edge, got {tuple(weight.shape)}")
     if weight.device != edge_index.device:
-        raise GesmError(
-            f"edge_weight is on {weight.device} but edge_index on {edge_index.device}; move both to one device"
-        )
+        raise GesmError(f"edge_weight is on {weight.device} but edge_index on {edge_index.device}; move both to one device")
     return weight if weight.is_floating_point() else weight.float()
 
 
@@ -244,9 +238,7 @@ class Graph:
         summed = weight.new_zeros(key.numel()).index_add(0, inverse, weight)
         return Graph(edges, summed, (self.num_src, self.num_dst), validate=False)
 
-    def transition(
-        self, normalization: str = "col", self_loops: bool = True, dtype: torch.dtype | None = None
-    ) -> Graph:
+    def transition(self, normalization: str = "col", self_loops: bool = True, dtype: torch.dtype | None = None) -> Graph:
         r"""The random-walk matrix P of A + I as a graph with weights P_ij.
 
         `col`: :math:`P = (A + I) D^{-1}`, D the column sums (each source's outgoing weight): columns sum to one.
@@ -255,9 +247,7 @@ class Graph:
         zero the weights are zero. Computed in `dtype` (default: that of the weights, or float32) and cached on the graph.
         """
         if normalization not in _NORMALIZATIONS:
-            raise GesmError(
-                f"normalization must be one of {', '.join(map(repr, _NORMALIZATIONS))}, got {normalization!r}"
-            )
+            raise GesmError(f"normalization must be one of {', '.join(map(repr, _NORMALIZATIONS))}, got {normalization!r}")
         self_loops = self_loops and not self.is_bipartite
         if dtype is None:
             dtype = torch.float32 if self.weight is None else self.weight.dtype
@@ -304,9 +294,7 @@ class Graph:
         elif adj_t.layout is torch.sparse_csc:
             dst, src, weight = adj_t.row_indices(), _expand_pointer(adj_t.ccol_indices()), adj_t.values()
         else:
-            raise GesmError(
-                f"a sparse adjacency must be CSR, CSC or COO, got {adj_t.layout}; convert it with .to_sparse_csr()"
-            )
+            raise GesmError(f"a sparse adjacency must be CSR, CSC or COO, got {adj_t.layout}; convert it with .to_sparse_csr()")
         return cls(torch.stack([src, dst.to(src.dtype)]), weight, (adj_t.size(1), adj_t.size(0)))
 
     @classmethod

@@ -1,5 +1,6 @@
 """GESM: attention and step mixture, one layer or a stack."""
 
+import itertools
 from typing import Any
 
 import torch.nn.functional as F
@@ -56,8 +57,7 @@ class GESM(nn.Module):
         widths = [in_channels, *[heads * hidden_channels] * (num_layers - 1), out_channels]
         shared = (K, heads, dropout, attention_dropout, score, residual, normalization)
         self.convs = nn.ModuleList(
-            GESMConv(inputs, hidden_channels, outputs, *shared)
-            for inputs, outputs in zip(widths, widths[1:], strict=False)
+            GESMConv(inputs, hidden_channels, outputs, *shared) for inputs, outputs in itertools.pairwise(widths)
         )
 
     def reset_parameters(self) -> None:
@@ -65,9 +65,7 @@ class GESM(nn.Module):
         for conv in self.convs:
             conv.reset_parameters()
 
-    def forward(
-        self, x: Tensor, edge_index: Any, edge_weight: Tensor | None = None, *, return_embedding: bool = False
-    ) -> Any:
+    def forward(self, x: Tensor, edge_index: Any, edge_weight: Tensor | None = None, *, return_embedding: bool = False) -> Any:
         """Logits; see the class for shapes."""
         first, *rest = self.convs
         x, z = first(x, edge_index, edge_weight, return_embedding=True)

@@ -1,5 +1,6 @@
 """GSM: the step mixture without attention."""
 
+import itertools
 from typing import Any
 
 import torch.nn.functional as F
@@ -53,7 +54,7 @@ class GSM(nn.Module):
         widths = [in_channels, *[hidden_channels] * num_layers]
         self.lins = nn.ModuleList(
             SparseLinear(inputs, outputs, bias=False, weight_initializer="glorot")
-            for inputs, outputs in zip(widths, widths[1:], strict=False)
+            for inputs, outputs in itertools.pairwise(widths)
         )
         self.mixture = StepMixture(hidden_channels, out_channels, K, normalization=normalization)
 
@@ -63,9 +64,7 @@ class GSM(nn.Module):
             lin.reset_parameters()
         self.mixture.reset_parameters()
 
-    def forward(
-        self, x: Tensor, edge_index: Any, edge_weight: Tensor | None = None, *, return_embedding: bool = False
-    ) -> Any:
+    def forward(self, x: Tensor, edge_index: Any, edge_weight: Tensor | None = None, *, return_embedding: bool = False) -> Any:
         """Logits; see the class for shapes."""
         first, *rest = self.lins
         z = first(x)

@@ -46,9 +46,7 @@ def looped_edges(
 def check_features(x: Any, name: str = "x") -> None:
     """x is a floating-point [N, F], dense or torch.sparse CSR."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
-        raise GesmError(
-            f"{name} must be a floating-point tensor, got {getattr(x, 'dtype', type(x).__name__)}; use .float()"
-        )
+        raise GesmError(f"{name} must be a floating-point tensor, got {getattr(x, 'dtype', type(x).__name__)}; use .float()")
     if x.dim() != 2:
         raise GesmError(
             f"{name} must have shape [num_nodes, in_channels], got {list(x.shape)}; static graphs are not supported"

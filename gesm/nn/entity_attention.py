@@ -160,9 +160,7 @@ class EntityAttention(MessagePassing):
         z_src, z_dst = lin_src(x[0]).view(shape), lin_dst(x[1]).view(shape)
         return z_src, z_dst, *_scores(x[1], lin_dst, dst), *_scores(x[0], lin_src, src)
 
-    def _transition(
-        self, edge_index: Any, edge_weight: Tensor | None, size: tuple[int, int], dtype: torch.dtype
-    ) -> Any:
+    def _transition(self, edge_index: Any, edge_weight: Tensor | None, size: tuple[int, int], dtype: torch.dtype) -> Any:
         graph = as_graph(edge_index, edge_weight, size)
         dtype = dtype if dtype.itemsize >= 4 else torch.float32
         return graph.transition(self.normalization, self.add_self_loops, dtype)

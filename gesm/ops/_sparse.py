@@ -5,6 +5,7 @@ results are bitwise repeatable. They are called below autograd only: PyTorch's o
 a hundred times slower than the products themselves.
 """
 
+import itertools
 import math
 import warnings
 from collections.abc import Iterable, Iterator
@@ -21,9 +22,7 @@ CACHED_ENTRIES = 2**23  # a graph of up to this many pairs keeps its expanded in
 
 with warnings.catch_warnings():  # the first CSR of a process announces the beta state of the layout
     warnings.simplefilter("ignore")
-    torch.sparse_csr_tensor(
-        torch.zeros(1, dtype=torch.int32), torch.empty(0, dtype=torch.int32), torch.empty(0), (0, 0)
-    )
+    torch.sparse_csr_tensor(torch.zeros(1, dtype=torch.int32), torch.empty(0, dtype=torch.int32), torch.empty(0), (0, 0))
 
 
 def _csr(rowptr: Tensor, col: Tensor, value: Tensor, num_cols: int) -> Tensor:
@@ -118,7 +117,7 @@ def _make_blocks(rowptr: Tensor, col: Tensor, heads: int) -> Iterator[Block]:
     num_blocks = max(math.ceil(int(rowptr[-1]) / step), 1)
     marks = torch.arange(1, num_blocks, dtype=rowptr.dtype) * step
     bounds = sorted({0, num_rows, *torch.searchsorted(rowptr, marks).tolist()})
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    for start, stop in itertools.pairwise(bounds):
         yield _make_block(rowptr, col, heads, start, stop)
 
 

@@ -74,10 +74,14 @@ def attend(
     dropout: float = 0.0,
     seed: Tensor | None = None,
 ) -> Tensor:
-    r"""Attention over incoming edges, :math:`y_i = \sum_{j \to i} \alpha_{ij} x_j`, :math:`\alpha_{i\cdot} = \mathrm{softmax}_j(s_{ij})`.
+    r"""Attention over incoming edges, edge softmax and weighted sum in one.
 
-    `score="product"`: :math:`s_{ij} = w_{ij} a_i c_j` (the GESM authors' code); `"additive"`:
-    :math:`s_{ij} = \mathrm{LeakyReLU}_{0.2}(a_i + c_j)` (GAT), which ignores the weights. A node with no incoming edge gets zero.
+    .. math::
+        y_i = \sum_{j \to i} \alpha_{ij} x_j, \quad \alpha_{i\cdot} = \mathrm{softmax}_j(s_{ij})
+
+    `score="product"`: :math:`s_{ij} = w_{ij} a_i c_j` (the GESM authors' code); `score="additive"`:
+    :math:`s_{ij} = \mathrm{LeakyReLU}_{0.2}(a_i + c_j)` (GAT), which ignores the weights. A node with no incoming edge gets
+    zero.
 
     Args:
         graph: the adjacency, usually `Graph.transition()`, whose weights are w.

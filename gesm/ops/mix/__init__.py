@@ -63,9 +63,7 @@ def mix(graph: Graph, x: Tensor, K: int) -> Tensor:
     if K < 0:
         raise GesmError(f"K must be at least 0, got {K}")
     if graph.is_bipartite and K > 0:
-        raise GesmError(
-            f"mix needs as many sources as targets, got {graph}; several steps are walks on one set of nodes"
-        )
+        raise GesmError(f"mix needs as many sources as targets, got {graph}; several steps are walks on one set of nodes")
     check_operand("x", x, (graph.num_dst, None), graph)
     if x.size(1) % (K + 1):
         raise GesmError(f"x must hold K + 1 = {K + 1} blocks of equal width, got {x.size(1)} columns")
