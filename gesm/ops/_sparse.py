@@ -42,6 +42,9 @@ def csr_sddmm(rowptr: Tensor, col: Tensor, a: Tensor, b: Tensor) -> Tensor:
     zeros = a.new_zeros(col.numel())
     if col.numel() == 0 or a.size(1) == 0:
         return zeros
+    if col.numel() > a.size(0) * b.size(0):  # more entries than positions, all multi-edges: sampled_addmm refuses
+        row = torch.arange(a.size(0)).repeat_interleave(rowptr.diff())
+        return (a.index_select(0, row) * b.index_select(0, col[: row.numel()])).sum(1)
     return torch.sparse.sampled_addmm(_csr(rowptr, col, zeros, b.size(0)), a, b.t()).values()
 
 

@@ -57,7 +57,6 @@ class _Attend(torch.autograd.Function):
 
 
 def _check_scores(graph: Graph, heads: int | None, score_dst: Tensor, score_src: Tensor, score: str) -> None:
-    check_graph(graph, "attend")
     if score not in SCORES:
         raise GesmError(f"score must be one of {', '.join(map(repr, SCORES))}, got {score!r}")
     check_operand("score_dst", score_dst, (graph.num_dst, heads), graph)
@@ -100,9 +99,9 @@ def attend(
 
     Memory: the inputs, the result and one log-sum-exp a node and head; [E, heads, d] is never formed, forward or backward.
     """
-    check_operand("x", x, (None, None, None), graph)
-    _check_scores(graph, x.size(1), score_dst, score_src, score)
+    check_graph(graph, "attend")
     check_operand("x", x, (graph.num_src, None, None), graph)
+    _check_scores(graph, x.size(1), score_dst, score_src, score)
     if not 0 <= dropout < 1:
         raise GesmError(f"dropout must be in [0, 1), got {dropout}")
     dtype = accumulation_dtype(x.dtype)
@@ -117,6 +116,7 @@ def attend(
 
 def attention_weights(graph: Graph, score_dst: Tensor, score_src: Tensor, *, score: str = "product") -> Tensor:
     """The weights alpha [E, heads] themselves, in the CSR order of the graph (`graph.edge_index`), without dropout."""
+    check_graph(graph, "attention_weights")
     _check_scores(graph, None, score_dst, score_src, score)
     weight = graph.weight.to(score_dst.dtype) if graph.weight is not None else score_dst.new_ones(graph.num_edges)
     return reference.weights(graph.col, graph.target, weight, score_dst, score_src, score)

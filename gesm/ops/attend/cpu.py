@@ -51,7 +51,7 @@ def attend(
             alpha *= _keep(edge, alpha, seed, p)
         part = csr_matmul(block.heads_rowptr, block.heads_col, block.to_heads(alpha), x)
         out = place(out, block.head_rows(heads), part, lse.numel())
-    return out.view(-1, heads, d), lse
+    return out.view(score_dst.size(0), heads, d), lse
 
 
 def attend_backward(
@@ -76,7 +76,7 @@ def attend_backward(
     num_src, heads, d = x.shape
     delta = torch.einsum("nhd,nhd->nh", grad, out)
     x = x.contiguous().view(num_src * heads, d)
-    grad = grad.contiguous().view(-1, d)
+    grad = grad.contiguous().view(grad.size(0) * heads, d)
     grad_x, grad_dst, grad_src = x.new_empty(0, d), x.new_empty(score_dst.shape), x.new_empty(score_src.shape)
     grad_value = torch.zeros_like(value) if needs_value else value.new_empty(0)
 

@@ -57,7 +57,7 @@ def spmm(graph: Graph, x: Tensor, weight: Tensor | None = None) -> Tensor:
     Args:
         graph: the adjacency.
         x: [N_src, width], or [N_src, heads, d] with one weight a head.
-        weight: [E] or [E, heads] in the CSR order of the graph; default: the graph's own, or ones.
+        weight: [E], or [E, heads] if x has heads, in the CSR order of the graph; default: the graph's own, or ones.
 
     Returns:
         [N_dst, width] or [N_dst, heads, d], in the type of x; half precisions accumulate in float32.
@@ -69,20 +69,20 @@ def spmm(graph: Graph, x: Tensor, weight: Tensor | None = None) -> Tensor:
     [E, width] are never formed.
     """
     check_graph(graph, "spmm")
-    check_operand("x", x, (graph.num_src, *[None] * (x.dim() - 1)), graph)
+    check_operand("x", x, (graph.num_src, None, None) if x.dim() == 3 else (graph.num_src, None), graph)
     dtype = accumulation_dtype(x.dtype)
     own = weight is None
     if own:
         weight = graph.weight if graph.weight is not None else x.new_ones(graph.num_edges)
     else:
-        heads = x.size(1) if x.dim() == 3 else None
-        check_operand("weight", weight, (graph.num_edges,) if weight.dim() == 1 else (graph.num_edges, heads), graph)
+        shape = (graph.num_edges, x.size(1)) if weight.dim() == 2 and x.dim() == 3 else (graph.num_edges,)
+        check_operand("weight", weight, shape, graph)
     weight = weight.to(dtype)
     if backend(x.device) == "reference":
         return reference.spmm(graph.col, graph.target, weight, x.to(dtype), graph.num_dst).to(x.dtype)
     csc_weight = None
     if own and not weight.requires_grad:
         csc_weight = weight if graph.weight is None else graph.csc_weight.to(dtype)
-    flat = x.reshape(x.size(0), -1).to(dtype)
+    flat = x.flatten(1).to(dtype)
     out = _SpMM.apply(graph.rowptr, graph.col, graph.colptr, graph.row, graph.to_csc, weight, csc_weight, flat)
-    return out.view(-1, *x.shape[1:]).to(x.dtype)
+    return out.view(graph.num_dst, *x.shape[1:]).to(x.dtype)

@@ -19,13 +19,13 @@ def spmm(rowptr: Tensor, col: Tensor, value: Tensor, x: Tensor) -> Tensor:
     for block in blocks(rowptr, col, heads):
         part = csr_matmul(block.heads_rowptr, block.heads_col, block.to_heads(value[block.entries]), x)
         out = place(out, block.head_rows(heads), part, num_rows)
-    return out.view(-1, width)
+    return out.view(rowptr.numel() - 1, width)
 
 
 def sddmm(rowptr: Tensor, col: Tensor, a: Tensor, b: Tensor, heads: int) -> Tensor:
     """a_i . b_j for every entry (i, j), head by head; a [N_dst, heads * d], b [N_src, heads * d], result [E, heads]."""
     d = a.size(1) // heads
-    a, b = a.contiguous().view(-1, d), b.contiguous().view(-1, d)
+    a, b = a.contiguous().view(a.size(0) * heads, d), b.contiguous().view(b.size(0) * heads, d)
     out = a.new_zeros(col.numel(), heads)
     for block in blocks(rowptr, col, heads):
         part = csr_sddmm(block.heads_rowptr, block.heads_col, a[block.head_rows(heads)], b)

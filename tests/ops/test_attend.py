@@ -1,0 +1,228 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import assert_matches, graphs
+
+from gesm import GesmError, Graph
+from gesm.ops import _sparse, attend, attention_weights, use_backend
+from gesm.ops.attend import reference
+
+SEED = torch.tensor([2**40 + 12345])
+
+
+def operands(graph, heads, d, dtype=torch.float64):
+    x = torch.randn(graph.num_src, heads, d, dtype=dtype)
+    a = torch.randn(graph.num_dst, heads, dtype=dtype)
+    c = torch.randn(graph.num_src, heads, dtype=dtype)
+    return x, a, c
+
+
+def run(backend, graph, x, a, c, **kwargs):
+    """Output and the gradients of x, a, c and, if there are any, the weights."""
+    inputs = [t.detach().clone().requires_grad_() for t in (x, a, c)]
+    if graph.weight is not None and kwargs.get("score") != "additive":
+        inputs.append(graph.weight.detach().clone().requires_grad_())
+        graph = graph.with_weight(inputs[-1])
+    with use_backend(backend):
+        out = attend(graph, *inputs[:3], **kwargs)
+    return out.detach(), *torch.autograd.grad((out * out.detach().cos()).sum(), inputs)
+
+
+def dense_attend(graph, x, a, c, score):
+    """The formula edge by edge and row by row, multi-edges apart."""
+    weight = torch.ones(graph.num_edges).double() if graph.weight is None else graph.weight
+    out = torch.zeros(graph.num_dst, *x.shape[1:], dtype=x.dtype)
+    for i in range(graph.num_dst):
+        for h in range(x.size(1)):
+            edges = (graph.target == i).nonzero().view(-1)
+            if edges.numel() == 0:
+                continue
+            j = graph.col[edges].long()
+            if score == "product":
+                s = weight[edges] * a[i, h] * c[j, h]
+            else:
+                s = torch.nn.functional.leaky_relu(a[i, h] + c[j, h], 0.2)
+            out[i, h] = s.softmax(0) @ x[j, h]
+    return out
+
+
+@given(graphs(bipartite=True), st.integers(1, 4), st.integers(0, 4), st.sampled_from(["product", "additive"]))
+def test_equals_the_formula(graph, heads, d, score):
+    x, a, c = operands(graph, heads, d)
+    expected = dense_attend(graph, x, a, c, score)
+    for backend in ("reference", "cpu"):
+        with use_backend(backend):
+            assert_matches(attend(graph, x, a, c, score=score), expected)
+
+
+@given(
+    graphs(bipartite=True),
+    st.integers(1, 4),
+    st.integers(0, 4),
+    st.sampled_from(["product", "additive"]),
+    st.sampled_from([0.0, 0.6]),
+)
+def test_cpu_equals_reference(graph, heads, d, score, dropout):
+    x, a, c = operands(graph, heads, d)
+    kwargs = {"score": score, "dropout": dropout, "seed": SEED}
+    for actual, expected in zip(run("cpu", graph, x, a, c, **kwargs), run("reference", graph, x, a, c, **kwargs), strict=True):
+        assert_matches(actual, expected)
+
+
+@pytest.mark.parametrize("entries", [1, 7, 64])
+def test_many_blocks_equal_one(monkeypatch, entries):
+    graph = Graph(torch.randint(30, (2, 200)), torch.rand(200, dtype=torch.float64), 30)
+    x, a, c = operands(graph, 3, 4)
+    expected = run("reference", graph, x, a, c, dropout=0.3, seed=SEED)
+    monkeypatch.setattr(_sparse, "BLOCK_ENTRIES", entries)
+    monkeypatch.setattr(_sparse, "CACHED_ENTRIES", 0)
+    for actual, want in zip(run("cpu", graph, x, a, c, dropout=0.3, seed=SEED), expected, strict=True):
+        assert_matches(actual, want)
+
+
+@given(graphs(weighted=True, max_nodes=4, max_edges=6), st.sampled_from(["product", "additive"]), st.booleans())
+def test_gradcheck(graph, score, drop):
+    inputs = [t.requires_grad_() for t in operands(graph, 2, 2)]
+    weight = graph.weight.clone().requires_grad_()
+    kwargs = {"score": score, "dropout": 0.5 if drop else 0.0, "seed": SEED}
+
+    def f(x, a, c, w):
+        return attend(graph.with_weight(w), x, a, c, **kwargs)
+
+    for backend in ("reference", "cpu"):
+        with use_backend(backend):
+            assert torch.autograd.gradcheck(f, (*inputs, weight))
+
+
+def test_float32_is_near_float64():
+    graph = Graph(torch.randint(200, (2, 3000)), torch.rand(3000), 200)
+    x, a, c = operands(graph, 8, 16)
+    double = Graph(graph.edge_index, graph.weight.double(), 200)
+    expected = run("reference", double, x, a, c)
+    for actual, want in zip(run("cpu", graph, x.float(), a.float(), c.float()), expected, strict=True):
+        assert_matches(actual.double(), want, rtol=1e-4, atol=1e-5)
+
+
+def test_large_scores_do_not_overflow():
+    graph = Graph(torch.tensor([[0, 1, 2], [0, 0, 0]]), None, 3)
+    x, a, c = torch.randn(3, 1, 2), torch.full((3, 1), 1e3), torch.tensor([[1e3], [0.0], [-1e3]])
+    assert attend(graph, x, a, c)[0].equal(x[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(dtype):
+    graph = Graph(torch.randint(20, (2, 90)), None, 20)
+    x, a, c = (t.to(dtype) for t in operands(graph, 2, 4))
+    out = attend(graph, x, a, c)
+    assert out.dtype is dtype
+    torch.testing.assert_close(out.float(), attend(graph, x.float(), a.float(), c.float()), rtol=1e-2, atol=1e-2)
+
+
+def test_dropout_keeps_the_mean_and_follows_the_seed():
+    graph = Graph(torch.randint(50, (2, 4000)), None, 50)
+    x, a, c = operands(graph, 2, 3)
+    x, a = x.abs(), a * 0.1
+    assert attend(graph, x, a, c, dropout=0.5, seed=SEED).equal(attend(graph, x, a, c, dropout=0.5, seed=SEED))
+    seeds = [torch.tensor([s]) for s in range(300)]
+    mean = torch.stack([attend(graph, x, a, c, dropout=0.5, seed=s) for s in seeds]).mean(0)
+    torch.testing.assert_close(mean, attend(graph, x, a, c), rtol=0.25, atol=0)
+    torch.manual_seed(1)
+    first = attend(graph, x, a, c, dropout=0.5)
+    assert not first.equal(attend(graph, x, a, c, dropout=0.5))
+    torch.manual_seed(1)
+    assert first.equal(attend(graph, x, a, c, dropout=0.5))
+
+
+def test_attention_weights_sum_to_one():
+    graph = Graph(torch.randint(20, (2, 90)), None, 20).transition(dtype=torch.float64)
+    x, a, c = operands(graph, 3, 4)
+    alpha = attention_weights(graph, a, c)
+    assert alpha.shape == (graph.num_edges, 3)
+    assert_matches(torch.zeros(20, 3).double().index_add(0, graph.target, alpha), torch.ones(20, 3).double())
+    out = torch.zeros(20, 3, 4).double().index_add(0, graph.target, alpha.unsqueeze(-1) * x[graph.col.long()])
+    assert_matches(out, attend(graph, x, a, c))
+
+
+def test_every_element_is_written(poisoned):
+    graph = Graph(torch.tensor([[0, 1, 4], [3, 3, 4]]), torch.ones(3), 6)
+    for entries in (2**20, 2):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(_sparse, "BLOCK_ENTRIES", entries)
+            patch.setattr(_sparse, "CACHED_ENTRIES", 0)
+            x, a, c = operands(graph, 2, 3, torch.float32)
+            for value in run("cpu", graph, x, a, c, dropout=0.3, seed=SEED):
+                assert not value.isnan().any()
+
+
+def test_repeats_bitwise():
+    graph = Graph(torch.randint(300, (2, 9000)), torch.rand(9000), 300)
+    x, a, c = operands(graph, 8, 16, torch.float32)
+    first, second = (run("cpu", graph, x, a, c, dropout=0.3, seed=SEED) for _ in range(2))
+    assert all(a.equal(b) for a, b in zip(first, second, strict=True))
+
+
+def test_nothing_of_edge_size_is_kept_or_made(monkeypatch):
+    """No [E, heads, d] tensor appears in forward or backward, by the sizes of all that PyTorch allocates."""
+    graph = Graph(torch.randint(50, (2, 4000)), None, 50).transition()
+    x, a, c = (t.requires_grad_() for t in operands(graph, 4, 32, torch.float32))
+    largest = 0
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            nonlocal largest
+            out = func(*args, **(kwargs or {}))
+            for t in out if isinstance(out, (tuple, list)) else [out]:
+                if isinstance(t, torch.Tensor) and t.layout is torch.strided:
+                    largest = max(largest, t.numel())
+            return out
+
+    attend(graph, x, a, c).sum().backward()
+    monkeypatch.setattr(_sparse, "CACHED_ENTRIES", 0)
+    args = (graph.rowptr, graph.col, graph.weight, x.detach(), a.detach(), c.detach(), "product", 0.5, SEED)
+    with Watch(), torch.no_grad():
+        from gesm.ops.attend import cpu
+
+        out, lse = cpu.attend(*args)
+        transpose = (graph.colptr, graph.row, graph.to_csc)
+        cpu.attend_backward(*args[:2], *transpose, *args[2:6], out, lse, out, *args[6:], False)
+    assert largest <= 4 * graph.num_edges < graph.num_edges * 4 * 32
+
+
+def test_opcheck():
+    p = Graph(torch.randint(9, (2, 30)), None, 9).transition()
+    x, a, c = operands(p, 2, 3, torch.float32)
+    args = (p.rowptr, p.col, p.weight, x, a, c, "product", 0.3, SEED)
+    torch.library.opcheck(torch.ops.gesm.attend.default, args)
+    out, lse = torch.ops.gesm.attend(*args)
+    back = (p.rowptr, p.col, p.colptr, p.row, p.to_csc, p.weight, x, a, c, out, lse, out, "product", 0.3, SEED, True)
+    torch.library.opcheck(torch.ops.gesm.attend_backward.default, back)
+
+
+def test_reference_is_differentiable_twice():
+    graph = Graph(torch.randint(4, (2, 9)), None, 4)
+    x, a, c = (t.requires_grad_() for t in operands(graph, 1, 2))
+    ones = torch.ones(graph.num_edges).double()
+    assert torch.autograd.gradgradcheck(
+        lambda x, a, c: reference.attend(graph.col, graph.target, ones, x, a, c, "product", 0.0, SEED), (x, a, c)
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"graph": None}, "takes a gesm.Graph first, got NoneType"),
+        ({"x": torch.ones(4, 6)}, r"x must have shape \[4, any, any\].*\[4, 6\]"),
+        ({"x": torch.ones(5, 2, 3)}, r"x must have shape \[4, any, any\]"),
+        ({"x": torch.ones(4, 2, 3).int()}, "floating-point"),
+        ({"score_dst": torch.ones(4, 3)}, r"score_dst must have shape \[4, 2\].*\[4, 3\]"),
+        ({"score_src": torch.ones(3, 2)}, r"score_src must have shape \[4, 2\].*\[3, 2\]"),
+        ({"score": "sum"}, "'product', 'additive', got 'sum'"),
+        ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
+    ],
+)
+def test_bad_input_gets_one_clear_error(change, message):
+    graph = Graph(torch.tensor([[0, 1, 2], [1, 2, 3]]), None, 4)
+    good = {"graph": graph, "x": torch.ones(4, 2, 3), "score_dst": torch.ones(4, 2), "score_src": torch.ones(4, 2)}
+    with pytest.raises(GesmError, match=message):
+        attend(**{**good, **change})

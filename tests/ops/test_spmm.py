@@ -1,0 +1,103 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import assert_matches, dense, graphs
+
+from gesm import GesmError, Graph
+from gesm.ops import spmm, use_backend
+
+
+def both(graph, x, weight=None):
+    """Output and gradients of every backend: reference first."""
+    results = []
+    for name in ("reference", "cpu"):
+        inputs = [t.detach().clone().requires_grad_() for t in (x, weight) if t is not None]
+        with use_backend(name):
+            out = spmm(graph, *inputs)
+        grads = torch.autograd.grad((out * out.detach().cos()).sum(), inputs)
+        results.append((out.detach(), *grads))
+    return results
+
+
+@given(graphs(bipartite=True), st.integers(0, 4))
+def test_cpu_equals_reference_and_the_dense_product(graph, width):
+    x = torch.randn(graph.num_src, width, dtype=torch.float64)
+    reference, cpu = both(graph, x)
+    assert_matches(cpu[0], dense(graph) @ x)
+    for a, b in zip(cpu, reference, strict=True):
+        assert_matches(a, b)
+
+
+@given(graphs(bipartite=True), st.integers(1, 4), st.integers(0, 3))
+def test_multi_head_weights_and_their_gradient(graph, heads, d):
+    x = torch.randn(graph.num_src, heads, d, dtype=torch.float64)
+    weight = torch.randn(graph.num_edges, heads, dtype=torch.float64)
+    reference, cpu = both(graph, x, weight)
+    for h in range(heads):
+        assert_matches(cpu[0][:, h], dense(graph.with_weight(weight[:, h])) @ x[:, h])
+    for a, b in zip(cpu, reference, strict=True):
+        assert_matches(a, b)
+
+
+@given(graphs(weighted=True, max_nodes=5, max_edges=8))
+def test_gradcheck(graph):
+    x = torch.randn(graph.num_src, 2, dtype=torch.float64, requires_grad=True)
+    weight = graph.weight.clone().requires_grad_()
+    for name in ("reference", "cpu"):
+        with use_backend(name):
+            assert torch.autograd.gradcheck(lambda x, w: spmm(graph, x, w), (x, weight))
+            assert torch.autograd.gradcheck(lambda x, w: spmm(graph.with_weight(w), x), (x, weight))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_accumulates_in_float32(dtype):
+    edges = torch.stack([torch.arange(3000) % 300, torch.zeros(3000, dtype=torch.long)])
+    graph = Graph(edges, None, 300)
+    x = torch.rand(300, 4).to(dtype)
+    out = spmm(graph, x)
+    assert out.dtype is dtype
+    torch.testing.assert_close(out[0].float(), x.float().sum(0) * 10, rtol=1e-2, atol=0)
+
+
+def test_every_element_is_written(poisoned):
+    graph = Graph(torch.tensor([[0, 1], [3, 3]]), None, 6)
+    for shape in ((6, 3), (6, 2, 3)):
+        x = torch.ones(shape, requires_grad=True)
+        weight = torch.ones(2, 2, requires_grad=True) if len(shape) == 3 else None
+        out = spmm(graph, x, weight)
+        out.sum().backward()
+        assert not out.isnan().any()
+        assert not x.grad.isnan().any()
+        assert weight is None or not weight.grad.isnan().any()
+
+
+def test_repeats_bitwise():
+    graph = Graph(torch.randint(500, (2, 9000)), torch.rand(9000), 500)
+    x = torch.randn(500, 32)
+    assert spmm(graph, x).equal(spmm(graph, x))
+
+
+def test_opcheck():
+    graph = Graph(torch.randint(9, (2, 30)), torch.rand(30), 9)
+    x = torch.randn(9, 4)
+    torch.library.opcheck(torch.ops.gesm.spmm.default, (graph.rowptr, graph.col, graph.weight, x))
+    torch.library.opcheck(torch.ops.gesm.sddmm.default, (graph.rowptr, graph.col, x, x, 2))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda g: spmm("graph", torch.ones(4, 2)), "takes a gesm.Graph first, got str"),
+        (lambda g: spmm(g, torch.ones(5, 2)), r"shape \[4, any\].*\[5, 2\]"),
+        (lambda g: spmm(g, torch.ones(4, 2).long()), "floating-point tensor, got torch.int64"),
+        (lambda g: spmm(g, torch.ones(4, 2, device="meta")), "x is on meta"),
+        (lambda g: spmm(g, torch.ones(4, 2), torch.ones(5)), r"weight must have shape \[3\]"),
+        (lambda g: spmm(g, torch.ones(4, 2, 3), torch.ones(3, 4)), r"weight must have shape \[3, 2\]"),
+        (lambda g: spmm(g, torch.ones(4, 6), torch.ones(3, 2)), r"weight must have shape \[3\]"),
+    ],
+)
+def test_bad_input_gets_one_clear_error(call, message):
+    graph = Graph(torch.tensor([[0, 1, 2], [1, 2, 3]]), None, 4)
+    with pytest.raises(GesmError, match=message):
+        call(graph)
