@@ -1,25 +1,35 @@
-"""GESM written the way a PyG user writes it: MessagePassing attention and concatenated propagation steps.
+"""The peers that `benchmarks/` measures against: GESM written the way a PyG user writes it, and PyG's own GAT and GCN.
 
-The peer that `benchmarks/` measures against. It follows PyG's own layers (GATConv, APPNP, TAGConv): adjacency as
-`edge_index`, normalisation cached, self-loops added once, messages gathered and scattered, `torch_geometric.utils.softmax`.
-The benchmarks check that, given the same parameters, it computes what `gesm.models.GESM` computes.
+The GESM peer follows PyG's layers (GATConv, APPNP, TAGConv): adjacency as `edge_index`, normalisation cached, self-loops
+added once, messages gathered and scattered, `torch_geometric.utils.softmax`, propagation steps concatenated. Given the same
+parameters (`copy_parameters`) it computes what `gesm.models.GESM` computes; the suite checks that before it times anything.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch_geometric.nn import MessagePassing
+from torch_geometric.nn import GATConv, GCNConv, MessagePassing
 from torch_geometric.nn.inits import glorot, zeros
-from torch_geometric.utils import add_remaining_self_loops, scatter, softmax
+from torch_geometric.utils import add_remaining_self_loops, scatter, softmax, spmm
 
-__all__ = ["PyGAttend", "PyGEntityAttention", "PyGGESM", "column_normalize"]
+from gesm.models import GESM
+
+__all__ = ["PyGAttend", "PyGEntityAttention", "PyGGAT", "PyGGCN", "PyGGESM", "PyGStep", "column_normalize"]
+__all__ += ["adjacency_t", "copy_parameters"]
 
 
-def column_normalize(edge_index: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]:
+def column_normalize(edge_index: Tensor, num_nodes: int, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
     """Edges and weights of (A + I) D^-1 in PyG's convention (row 0 source, row 1 target)."""
-    edge_index, weight = add_remaining_self_loops(edge_index, torch.ones(edge_index.size(1)), 1.0, num_nodes)
+    weight = torch.ones(edge_index.size(1), dtype=dtype)
+    edge_index, weight = add_remaining_self_loops(edge_index, weight, 1.0, num_nodes)
     degree = scatter(weight, edge_index[0], dim=0, dim_size=num_nodes, reduce="sum")
     return edge_index, weight / degree[edge_index[0]]
+
+
+def adjacency_t(edge_index: Tensor, weight: Tensor, num_nodes: int) -> Tensor:
+    """The transposed adjacency as torch.sparse CSR, what PyG multiplies with instead of gathering and scattering."""
+    adj_t = torch.sparse_coo_tensor(edge_index.flip(0), weight, (num_nodes, num_nodes), check_invariants=False)
+    return adj_t.to_sparse_csr()
 
 
 class PyGAttend(MessagePassing):
@@ -67,19 +77,24 @@ class PyGEntityAttention(nn.Module):
         return F.elu((out + z).flatten(1) + self.bias)
 
 
-class _Propagate(MessagePassing):
+class PyGStep(MessagePassing):
+    """One step P x; gather-scatter for an edge_index with weights, one sparse product for an `adjacency_t`."""
+
     def __init__(self):
         super().__init__(aggr="add")
 
-    def forward(self, x: Tensor, edge_index: Tensor, weight: Tensor) -> Tensor:
+    def forward(self, x: Tensor, edge_index: Tensor, weight: Tensor | None = None) -> Tensor:
         return self.propagate(edge_index, x=x, weight=weight)
 
     def message(self, x_j, weight):
         return weight.view(-1, 1) * x_j
 
+    def message_and_aggregate(self, edge_index, x):
+        return spmm(edge_index, x, reduce=self.aggr)
+
 
 class PyGGESM(nn.Module):
-    """GESM in gather-scatter form: [H | P H | ... | P^K H] through one Linear."""
+    """GESM with [H | P H | ... | P^K H] through one Linear; `sparse_steps` multiplies with an `adjacency_t` for P."""
 
     def __init__(
         self,
@@ -90,19 +105,58 @@ class PyGGESM(nn.Module):
         heads: int = 8,
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
+        sparse_steps: bool = False,
     ):
         super().__init__()
-        self.K, self.dropout = K, dropout
+        self.K, self.dropout, self.sparse_steps = K, dropout, sparse_steps
         self.attention = PyGEntityAttention(in_channels, hidden_channels, heads, attention_dropout)
-        self.propagate = _Propagate()
+        self.step = PyGStep()
         self.lin = nn.Linear((K + 1) * heads * hidden_channels, out_channels)
-        self._cache: tuple[Tensor, Tensor] | None = None
+        self._cache: tuple[tuple, tuple] | None = None
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
         if self._cache is None:
-            self._cache = column_normalize(edge_index, x.size(0))
-        edge_index, weight = self._cache
-        steps = [self.attention(x, edge_index, weight)]
+            edges = column_normalize(edge_index, x.size(0), x.dtype)
+            self._cache = edges, (adjacency_t(*edges, x.size(0)),) if self.sparse_steps else edges
+        edges, adjacency = self._cache
+        steps = [self.attention(x, *edges)]
         for _ in range(self.K):
-            steps.append(self.propagate(steps[-1], edge_index, weight))
+            steps.append(self.step(steps[-1], *adjacency))
         return self.lin(F.dropout(torch.cat(steps, dim=-1), self.dropout, self.training))
+
+
+@torch.no_grad()
+def copy_parameters(ours: GESM, peer: PyGGESM) -> None:
+    """Gives the peer the parameters of a one-layer GESM with product scores."""
+    (conv,) = ours.convs
+    for name, parameter in peer.attention.named_parameters():
+        parameter.copy_(conv.attention.get_parameter(name))
+    blocks = conv.mixture.lin.weight.unflatten(0, (peer.K + 1, -1))  # [K + 1, C, heads * d]
+    peer.lin.weight.copy_(blocks.transpose(0, 1).flatten(1))
+    peer.lin.bias.copy_(conv.mixture.bias)
+
+
+class PyGGAT(nn.Module):
+    """GAT as in its paper and PyG's example: two layers, 8 heads of 8 channels, dropout 0.6."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.first = GATConv(in_channels, 8, heads=8, dropout=0.6)
+        self.second = GATConv(64, out_channels, heads=1, concat=False, dropout=0.6)
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        x = F.elu(self.first(F.dropout(x, 0.6, self.training), edge_index))
+        return self.second(F.dropout(x, 0.6, self.training), edge_index)
+
+
+class PyGGCN(nn.Module):
+    """GCN as in its paper and PyG's example: two layers, 16 channels, dropout 0.5, normalisation cached."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.first = GCNConv(in_channels, 16, cached=True)
+        self.second = GCNConv(16, out_channels, cached=True)
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        x = self.first(F.dropout(x, 0.5, self.training), edge_index).relu()
+        return self.second(F.dropout(x, 0.5, self.training), edge_index)
