@@ -170,7 +170,8 @@ def datasets(root: Root = None) -> None:
 
     grid = Table(title="Data sets", caption="A set that is not found is downloaded when it is first used.")
     for name in ("name", "nodes", "edges", "features", "classes", "protocols", "found in"):
-        grid.add_column(name, justify="right" if name in ("nodes", "edges", "features", "classes") else "left")
+        number = name in ("nodes", "edges", "features", "classes")
+        grid.add_column(name, justify="right" if number else "left", overflow="fold")
     for name, spec in registry().items():
         counts = (spec.num_nodes, spec.num_edges, spec.num_features, spec.num_classes)
         found = locate(name, root)

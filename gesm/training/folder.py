@@ -31,9 +31,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path, recipe: Recipe, resume=False, overwrite=False, several=False):
         self.path = Path(path)
-        self.recipe, self.metrics, self.checkpoint, self.model, self.curves, self.result = (
-            self.path / name for name in _FILES
-        )
+        self.recipe, self.metrics, self.checkpoint, self.model, self.curves, self.result = (self.path / name for name in _FILES)
         if resume and overwrite:
             raise GesmError("resume and overwrite exclude each other; pass one")
         if self.path.exists() and not self.path.is_dir():

@@ -66,6 +66,7 @@ def fit(
         _train(run, on_epoch)
         return _score(run)
     if folder.result.exists():
+        folder.checkpoint.unlink(missing_ok=True)
         return _read_back(run, folder)
     if folder.checkpoint.exists():
         run.restore(folder.checkpoint)

@@ -133,9 +133,7 @@ class Recipe:
         folder, name = RECIPES / dataset.lower(), name or model
         if not (folder / f"{name}.yaml").is_file():
             shipped = sorted(p.stem for p in folder.glob("*.yaml"))
-            known = (
-                f"recipes of {dataset}: {', '.join(shipped)}" if shipped else f"no recipe is shipped for {dataset!r}"
-            )
+            known = f"recipes of {dataset}: {', '.join(shipped)}" if shipped else f"no recipe is shipped for {dataset!r}"
             raise GesmError(f"no recipe {name!r}; {known}. Pass one of these names or the path of a YAML file")
         return cls.load(folder / f"{name}.yaml")
 

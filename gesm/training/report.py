@@ -15,19 +15,19 @@ __all__ = ["curves", "table"]
 
 def table(summary: dict[str, Any]) -> Table:
     """The rich table of a summary as :func:`gesm.training.summarize` makes it; metrics in per cent."""
-    grid = Table(title=f"{summary['model']} on {summary['dataset']}", title_style="bold", caption=_caption(summary))
-    metric, n = summary["metric"].replace("_", "-"), len(summary["test"]["runs"])
+    metric = summary["metric"].replace("_", "-")
+    title = f"{summary['model']} on {summary['dataset']}, {summary['protocol']} split: {metric} in %"
+    grid = Table(title=title, title_style="bold", caption=_caption(summary))
     columns = {
-        "protocol": summary["protocol"],
-        f"val {metric} %": _percent(summary["val"]),
-        f"test {metric} %": f"[bold]{_percent(summary['test'])}[/bold]",
+        "validation": _percent(summary["val"]),
+        "test": f"[bold]{_percent(summary['test'])}[/bold]",
         "95 % interval": _interval(summary["test"]),
-        "runs": str(n),
-        "epoch ms": f"{summary['epoch_ms']:.1f}",
+        "runs": str(len(summary["test"]["runs"])),
+        "ms/epoch": f"{summary['epoch_ms']:.1f}",
         "peak MB": "-" if summary["peak_memory_mb"] is None else f"{summary['peak_memory_mb']:.0f}",
     }
     for name in columns:
-        grid.add_column(name, justify="left" if name == "protocol" else "right")
+        grid.add_column(name, justify="right", no_wrap=True)
     grid.add_row(*columns.values())
     return grid
 

@@ -51,9 +51,7 @@ class Task:
                 raise GesmError(f"{self.name} has no {key}; training needs x, edge_index, y and the three masks")
         if data.y.dim() not in (1, 2) or data.y.size(0) != data.x.size(0):
             nodes = data.x.size(0)
-            raise GesmError(
-                f"{self.name}: y must have one row a node, [{nodes}] or [{nodes}, C]; got {list(data.y.shape)}"
-            )
+            raise GesmError(f"{self.name}: y must have one row a node, [{nodes}] or [{nodes}, C]; got {list(data.y.shape)}")
         self.kind = getattr(data, "task", "multiclass" if data.y.dim() == 1 else "multilabel")
         self.metric = METRICS[self.kind]
         self.in_channels = data.x.size(1)

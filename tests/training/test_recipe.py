@@ -69,9 +69,7 @@ def test_bad_files_name_key_file_and_what_is_allowed(tmp_path, text, message):
     assert str(error.value).startswith(str(path))
 
 
-@given(
-    key=st.sampled_from(KEYS), value=st.one_of(st.none(), st.lists(st.integers()), st.floats(-9, -0.1), st.text("x"))
-)
+@given(key=st.sampled_from(KEYS), value=st.one_of(st.none(), st.lists(st.integers()), st.floats(-9, -0.1), st.text("x")))
 def test_no_field_takes_nonsense(key, value):
     with pytest.raises(GesmError, match=rf"^{key} must be "):
         Recipe(**{key: value})

@@ -49,9 +49,7 @@ def test_interval_is_students():
 def test_summary_is_json_with_the_promised_fields():
     summary = summarize([result(0, 0.80), result(1, 0.82), result(2, 0.84)])
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
-    assert {"dataset", "model", "protocol", "metric", "val", "test", "epoch_ms", "peak_memory_mb", "versions"} <= {
-        *summary
-    }
+    assert {"dataset", "model", "protocol", "metric", "val", "test", "epoch_ms", "peak_memory_mb", "versions"} <= {*summary}
     assert summary["test"]["runs"] == [0.80, 0.82, 0.84]
     assert summary["test"]["mean"] == pytest.approx(0.82)
     assert (summary["seed"], summary["epoch_ms"], summary["peak_memory_mb"]) == ([0, 1, 2], 4.0, 102.0)
@@ -69,7 +67,14 @@ def test_a_result_reads_back(tmp_path):
 
 def test_table():
     shown = text(table(summarize([result(0, 0.80), result(1, 0.82), result(2, 0.84, selected_epoch=8)])))
-    for part in ("gesm on cora", "82.00 ± 2.00", "77.03 to 86.97", "4.0", "102", "seed 0 to 2, selected epoch 7 to 8"):
+    for part in (
+        "gesm on cora, public split: accuracy in %",
+        "82.00 ± 2.00",
+        "77.03 to 86.97",
+        "4.0",
+        "102",
+        "seed 0 to 2, selected epoch 7 to 8",
+    ):
         assert part in shown
     assert "80.00 ±" not in text(table(summarize([result(peak_memory_mb=None)])))
 
