@@ -75,9 +75,7 @@ def test_train_several_runs_to_json_resumed(tmp_path):
 def test_train_with_a_recipe_file(tmp_path):
     (tmp_path / "mine.yaml").write_text("model: gsm\nK: 1\nhidden_channels: 4\nepochs: 2\n")
     assert "gsm on citeseer" in run("train", "citeseer", "--recipe", tmp_path / "mine.yaml").stdout
-    assert "for gsm, --model says gesm" in fails(
-        "train", "citeseer", "--recipe", tmp_path / "mine.yaml", "--model", "gesm"
-    )
+    assert "for gsm, --model says gesm" in fails("train", "citeseer", "--recipe", tmp_path / "mine.yaml", "--model", "gesm")
 
 
 def test_protocol_and_seed_reach_the_split(monkeypatch, tmp_path):
