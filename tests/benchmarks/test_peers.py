@@ -1,7 +1,7 @@
 import pytest
 import torch
-from benchmarks.peers import PyGAttend, PyGGAT, PyGGCN, PyGGESM, copy_parameters
 
+from benchmarks.peers import PyGAttend, PyGGAT, PyGGCN, PyGGESM, copy_parameters
 from gesm import Graph
 from gesm.datasets import synthetic
 from gesm.models import GESM

@@ -1,0 +1,81 @@
+"""Runs the suite, prints one table of ratios and writes JSON: `python -m benchmarks [--datasets cora,pubmed] [--rounds 5]`.
+
+The JSON: `created`, `command`, `settings` (datasets, rounds, smoke), `machine` (with `threads` and `versions`), `commit`,
+`ratios` (a row for each group and peer: group, peer, unit, ours, theirs, ratio, ratio_range, turns, rounds, spread) and
+`measurements` (group -> contender -> turn -> seconds or bytes).
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from benchmarks import report
+
+HERE = Path(__file__).parent
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="gesm against its peers, as one table of ratios.")
+    parser.add_argument("--json", type=Path, default=HERE / "results" / "latest.json", help="file to write")
+    parser.add_argument("--datasets", default="cora,pubmed", help="comma-separated names (cora,pubmed)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each contender, alternating with its rivals' (5)")
+    parser.add_argument("--only", default="", help="pytest's -k: a part of the suite, such as 'epoch or memory'")
+    parser.add_argument("--smoke", action="store_true", help="a tiny made graph, one round: does the suite run at all?")
+    options = parser.parse_args()
+    if options.rounds < 1:
+        parser.error(f"--rounds must be at least 1, got {options.rounds}")
+
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder) / "raw.json"
+        arguments = [str(HERE), "--benchmark-only", "--benchmark-quiet", f"--benchmark-json={raw}", "-q"]
+        arguments += ["-p", "no:cacheprovider", f"--datasets={options.datasets}", f"--rounds={options.rounds}"]
+        arguments += ["-W", "ignore:Not saving anything"]  # where all was skipped, which pytest reports
+        arguments += ["--smoke"] if options.smoke else []
+        arguments += ["-k", options.only] if options.only else []
+        status = pytest.main(arguments)
+        if not raw.exists() or not raw.stat().st_size:
+            print("nothing was measured", file=sys.stderr)
+            return 2 if status == pytest.ExitCode.USAGE_ERROR else int(status) or 1
+        result = json.loads(raw.read_text())
+
+    groups = report.measurements(result["benchmarks"])
+    rows = report.ratios(groups)
+    machine = {key: result["machine_info"][key] for key in ("processor", "cores", "memory_gb", "system", "threads")}
+    machine |= {key: result["machine_info"][key] for key in ("load", "versions")}
+    record = {
+        "created": result["datetime"],
+        "command": "python -m benchmarks " + " ".join(_shown(sys.argv[1:])),
+        "settings": {
+            "datasets": ["synthetic"] if options.smoke else options.datasets.split(","),
+            "rounds": 1 if options.smoke else options.rounds,
+            "smoke": options.smoke,
+        },
+        "machine": machine,
+        "commit": {key: result["commit_info"].get(key) for key in ("id", "dirty")},
+        "ratios": rows,
+        "measurements": groups,
+    }
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(record, indent=1) + "\n")
+    title = f"{machine['processor']}, {machine['threads']} threads, torch {machine['versions']['torch']}"
+    Console(width=None if sys.stdout.isatty() else 140).print(report.table(rows, title))
+    return int(status)
+
+
+def _shown(arguments: list[str]) -> list[str]:
+    """The arguments without the place of the JSON file, which is the reader's own business."""
+    shown, skip = [], False
+    for argument in arguments:
+        if not (skip or argument.startswith("--json")):
+            shown.append(argument)
+        skip = argument == "--json"
+    return shown
+
+
+if __name__ == "__main__":
+    sys.exit(main())
