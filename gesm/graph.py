@@ -141,7 +141,8 @@ class Graph:
         if validate and not torch.compiler.is_compiling():
             _check_bounds(edge_index, num_src, num_dst)
         edge_weight = _check_weight(edge_weight, edge_index)
-        self._build(_plain(edge_index), edge_weight, num_src, num_dst, "none")
+        edges = edge_index.as_tensor() if hasattr(edge_index, "as_tensor") else edge_index  # PyG's EdgeIndex
+        self._build(edges, edge_weight, num_src, num_dst, "none")
 
     def _build(self, edge_index: Tensor, weight: Tensor | None, num_src: int, num_dst: int, loops: str) -> None:
         if torch.compiler.is_compiling():
@@ -353,11 +354,6 @@ def _expand_pointer(pointer: Tensor) -> Tensor:
     return torch.arange(pointer.numel() - 1, device=pointer.device).repeat_interleave(pointer.diff())
 
 
-def _plain(tensor: Tensor) -> Tensor:
-    """The tensor behind PyG's EdgeIndex, whose own bookkeeping is of no use here."""
-    return tensor if type(tensor) is Tensor else tensor.as_subclass(Tensor)
-
-
 _graphs: dict[Any, tuple[list[weakref.ref], tuple, Graph]] = {}
 
 
@@ -378,8 +374,7 @@ def as_graph(adj: Any, edge_weight: Tensor | None = None, num_nodes: int | tuple
         if edge_weight is not None:
             raise GesmError("a Graph carries its own weights; pass edge_weight to Graph.from_edge_index instead")
         return adj
-    is_edges = isinstance(adj, Tensor) and adj.layout is torch.strided
-    if not is_edges:
+    if not (isinstance(adj, Tensor) and adj.layout is torch.strided):
         if not (isinstance(adj, Tensor) or (hasattr(adj, "coo") and hasattr(adj, "sizes"))):
             raise GesmError(
                 f"the adjacency must be an edge_index tensor, EdgeIndex, torch.sparse tensor, SparseTensor or gesm.Graph, "
@@ -388,20 +383,29 @@ def as_graph(adj: Any, edge_weight: Tensor | None = None, num_nodes: int | tuple
         if edge_weight is not None:
             raise GesmError("a sparse adjacency carries its own weights; edge_weight goes with an edge_index only")
     tensors = [t for t in (adj, edge_weight) if t is not None]
-    cacheable = not torch.compiler.is_compiling() and all(
-        isinstance(t, Tensor) and not (t.is_inference() or t.requires_grad) for t in tensors
-    )
-    key = (*map(id, tensors), num_nodes)
-    versions = tuple(t._version for t in tensors) if cacheable else ()
-    if cacheable and key in _graphs:
+    # A traced graph would be guarded by the identity of its tensors, and compiled anew for each.
+    if torch.compiler.is_compiling() or not all(map(_is_constant, tensors)):
+        return _make_graph(adj, edge_weight, num_nodes)
+    key, versions = (*map(id, tensors), num_nodes), tuple(t._version for t in tensors)
+    if key in _graphs:
         refs, seen, graph = _graphs[key]
         if seen == versions and all(ref() is t for ref, t in zip(refs, tensors, strict=True)):
             return graph
-    graph = Graph(adj, edge_weight, num_nodes) if is_edges else Graph.from_sparse(adj)
+    graph = _make_graph(adj, edge_weight, num_nodes)
+    refs = [weakref.ref(t, lambda _: _graphs.pop(key, None)) for t in tensors]
+    _graphs[key] = (refs, versions, graph)
+    return graph
+
+
+def _is_constant(t: Any) -> bool:
+    return isinstance(t, Tensor) and not (t.is_inference() or t.requires_grad)
+
+
+def _make_graph(adj: Any, edge_weight: Tensor | None, num_nodes: int | tuple[int, int] | None) -> Graph:
+    if isinstance(adj, Tensor) and adj.layout is torch.strided:
+        return Graph(adj, edge_weight, num_nodes)
+    graph = Graph.from_sparse(adj)
     _check_size(graph, num_nodes)
-    if cacheable:
-        forget = lambda _, key=key: _graphs.pop(key, None)  # noqa: E731
-        _graphs[key] = ([weakref.ref(t, forget) for t in tensors], versions, graph)
     return graph
 
 

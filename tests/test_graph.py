@@ -10,7 +10,7 @@ from torch_geometric import EdgeIndex
 from torch_geometric.data import Batch, Data
 
 import gesm.graph
-import gesm.ops  # noqa: F401  quiets the first CSR of the process
+import gesm.ops  # quiets the first CSR of the process
 from gesm import GesmError, Graph
 from gesm.graph import as_graph
 

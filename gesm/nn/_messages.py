@@ -30,7 +30,12 @@ def needs_messages(module: MessagePassing) -> bool:
 
 
 def looped_edges(
-    adj: Any, edge_weight: Tensor | None, size: tuple[int, int], normalization: str, self_loops: bool
+    adj: Any,
+    edge_weight: Tensor | None,
+    size: tuple[int, int],
+    normalization: str,
+    self_loops: bool,
+    dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
     """The edges of A + I, given edges first and loops last as PyG's explainers expect, and their weights in P."""
     if not (isinstance(adj, Tensor) and adj.layout is torch.strided):
@@ -39,7 +44,7 @@ def looped_edges(
     if self_loops and size[0] == size[1]:
         adj, edge_weight = remove_self_loops(adj, edge_weight)
         adj, edge_weight = add_self_loops(adj, edge_weight, 1.0, size[0])
-    graph = Graph(adj, edge_weight, size).transition(normalization, self_loops=False)
+    graph = Graph(adj, edge_weight, size).transition(normalization, self_loops=False, dtype=dtype)
     return adj.long(), torch.zeros_like(graph.weight).index_copy(0, graph.perm.long(), graph.weight)
 
 

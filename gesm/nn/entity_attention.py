@@ -146,19 +146,16 @@ class EntityAttention(MessagePassing):
         """Z of sources and targets, and the scores a of targets and c of sources."""
         src, dst = (self.att_src, self.att_src_bias), (self.att_dst, self.att_dst_bias)
         shape = (-1, self.heads, self.out_channels)
-        if isinstance(x, Tensor) or (x[0] is x[1] and self.lin is not None):
-            x = x if isinstance(x, Tensor) else x[0]
-            check_features(x)
-            if self.lin is None:
-                raise GesmError("a layer with a tuple of in_channels takes a tuple (x_src, x_dst), got one tensor")
-            z = self.lin(x).view(shape)
-            a, c = _scores(x, self.lin, dst, src)
+        x_src, x_dst = (x, x) if isinstance(x, Tensor) else x
+        check_features(x_src, "x" if x_src is x_dst else "x_src")
+        if x_src is x_dst and self.lin is not None:
+            z = self.lin(x_src).view(shape)
+            a, c = _scores(x_src, self.lin, dst, src)
             return z, z, a, c
-        check_features(x[0], "x_src")
-        check_features(x[1], "x_dst")
+        check_features(x_dst, "x" if x_src is x_dst else "x_dst")
         lin_src, lin_dst = self.lin_src or self.lin, self.lin_dst or self.lin
-        z_src, z_dst = lin_src(x[0]).view(shape), lin_dst(x[1]).view(shape)
-        return z_src, z_dst, *_scores(x[1], lin_dst, dst), *_scores(x[0], lin_src, src)
+        z_src, z_dst = lin_src(x_src).view(shape), lin_dst(x_dst).view(shape)
+        return z_src, z_dst, *_scores(x_dst, lin_dst, dst), *_scores(x_src, lin_src, src)
 
     def _transition(self, edge_index: Any, edge_weight: Tensor | None, size: tuple[int, int], dtype: torch.dtype) -> Any:
         graph = as_graph(edge_index, edge_weight, size)
@@ -168,8 +165,9 @@ class EntityAttention(MessagePassing):
     def _attend_by_messages(
         self, edge_index: Any, edge_weight: Tensor | None, z: Tensor, a: Tensor, c: Tensor, size: tuple[int, int]
     ) -> Tensor:
-        edge_index, p = looped_edges(edge_index, edge_weight, size, self.normalization, self.add_self_loops)
-        alpha = reference.weights(edge_index[0], edge_index[1], p.to(z.dtype), a, c, self.score)
+        loops = self.add_self_loops
+        edge_index, p = looped_edges(edge_index, edge_weight, size, self.normalization, loops, z.dtype)
+        alpha = reference.weights(edge_index[0], edge_index[1], p, a, c, self.score)
         alpha = F.dropout(alpha, self.dropout, self.training)
         return self.propagate(edge_index, x=(z, a), alpha=alpha, size=size)
 

@@ -1,6 +1,7 @@
 """Step mixture: a learned sum over the steps of a random walk."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -112,7 +113,7 @@ class StepMixture(MessagePassing):
                 f"{size[1]} targets); use K <= 1, or pass one x"
             )
         if needs_messages(self):
-            step = self._message_step(edge_index, edge_weight, size)
+            step = self._message_step(edge_index, edge_weight, size, x_src.dtype)
             graph = None
         else:
             graph = as_graph(edge_index, edge_weight, size)
@@ -124,7 +125,7 @@ class StepMixture(MessagePassing):
         out = self._sum(x_src, x_dst, step, graph)
         return out if self.bias is None else out + self.bias
 
-    def _sum(self, x_src: Tensor, x_dst: Tensor, step: Any, graph: Graph | None) -> Tensor:
+    def _sum(self, x_src: Tensor, x_dst: Tensor, step: Callable[[Tensor], Tensor], graph: Graph | None) -> Tensor:
         if x_src is x_dst and graph is not None and self.out_channels < x_src.size(1):
             return mix(graph, self.lin(x_src), self.K)
         if self.lin.in_channels < 0:
@@ -132,7 +133,7 @@ class StepMixture(MessagePassing):
         maps = self.lin.weight.split(self.out_channels)
         return sum(F.linear(h, b) for h, b in zip(self._steps(x_src, x_dst, step), maps, strict=True))
 
-    def _steps(self, x_src: Tensor, x_dst: Tensor, step: Any) -> list[Tensor]:
+    def _steps(self, x_src: Tensor, x_dst: Tensor, step: Callable[[Tensor], Tensor]) -> list[Tensor]:
         h = x_src if x_src.layout is torch.strided else x_src.to_dense()
         steps = [h if x_src is x_dst else x_dst.to_dense()]
         for _ in range(self.K):
@@ -140,9 +141,11 @@ class StepMixture(MessagePassing):
             steps.append(h)
         return steps
 
-    def _message_step(self, edge_index: Any, edge_weight: Tensor | None, size: tuple[int, int]) -> Any:
-        edges, p = looped_edges(edge_index, edge_weight, size, self.normalization, self.add_self_loops)
-        return lambda h: self.propagate(edges, x=(h, None), weight=p.to(h.dtype), size=size)
+    def _message_step(
+        self, edge_index: Any, edge_weight: Tensor | None, size: tuple[int, int], dtype: torch.dtype
+    ) -> Callable[[Tensor], Tensor]:
+        edges, p = looped_edges(edge_index, edge_weight, size, self.normalization, self.add_self_loops, dtype)
+        return lambda h: self.propagate(edges, x=(h, None), weight=p, size=size)
 
     def message(self, x_j: Tensor, weight: Tensor) -> Tensor:
         """The weighted features of one edge; called only when an explainer or a hook wants to see them."""

@@ -1,0 +1,93 @@
+"""torch.compile without graph breaks, on graphs of any size, and torch.export."""
+
+import pytest
+import torch
+import torch._dynamo.testing
+from strategies import assert_matches
+
+from gesm import Graph
+from gesm.models import GESM, GSM
+from gesm.nn import EntityAttention, GESMConv, StepMixture
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+LAYERS = {
+    "attention": lambda: EntityAttention(6, 4, heads=2),
+    "additive": lambda: EntityAttention(6, 4, heads=2, score="additive", normalization="sym"),
+    "mixture": lambda: StepMixture(6, 3, K=4),
+    "wide-mixture": lambda: StepMixture(6, 9, K=2),
+    "conv": lambda: GESMConv(6, 4, 3, K=4, heads=2),
+    "gesm": lambda: GESM(6, 4, 3, K=4, heads=2),
+    "gsm": lambda: GSM(6, 8, 3, K=4),
+}
+
+
+def sample(nodes, edges):
+    generator = torch.Generator().manual_seed(nodes)
+    return torch.randn(nodes, 6, generator=generator), torch.randint(nodes, (2, edges), generator=generator)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_dynamo():
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_compiles_whole_for_any_size(name):
+    layer = LAYERS[name]().eval()
+    frames = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend=frames)
+    for nodes, edges in ((12, 40), (20, 33), (7, 90)):
+        x, edge_index = sample(nodes, edges)
+        assert_matches(compiled(x, edge_index), layer(x, edge_index), rtol=1e-4, atol=1e-5)
+    assert frames.frame_count <= 2
+
+
+def test_compiled_training_step():
+    layer = GESMConv(6, 4, 3, K=4, heads=2, dropout=0.5, attention_dropout=0.5)
+    compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend="aot_eager")
+    for nodes, edges in ((12, 40), (20, 33)):
+        x, edge_index = sample(nodes, edges)
+        layer.zero_grad()
+        compiled(x, edge_index).square().sum().backward()
+        assert all(p.grad.isfinite().all() and p.grad.abs().sum() > 0 for p in layer.parameters())
+
+
+def test_compiled_gradients_equal_eager_ones_with_weights():
+    layer = GESMConv(6, 4, 3, K=4, heads=2)
+    x, edge_index = sample(12, 40)
+    weight = torch.rand(40)
+    grads = [
+        torch.autograd.grad(f(x, edge_index, weight).square().sum(), list(layer.parameters()))
+        for f in (layer, torch.compile(layer, fullgraph=True, dynamic=True, backend="aot_eager"))
+    ]
+    for a, b in zip(*grads, strict=True):
+        assert_matches(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_a_prepared_graph_goes_through_compile():
+    layer = GESMConv(6, 4, 3, K=4, heads=2).eval()
+    x, edge_index = sample(12, 40)
+    graph = Graph(edge_index, None, 12)
+    expected = layer(x, graph)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    assert_matches(compiled(x, graph), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_bounds_are_checked_when_a_compiled_layer_runs():
+    layer = GESMConv(6, 4, 3, K=4, heads=2).eval()
+    compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend="aot_eager")
+    x, edge_index = sample(12, 40)
+    compiled(x, edge_index)
+    with pytest.raises(ValueError, match="allowed range is 0 to 11"):
+        compiled(x, edge_index + 1)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_exports(name):
+    layer = LAYERS[name]().eval()
+    x, edge_index = sample(12, 40)
+    nodes, edges = torch.export.Dim("nodes", min=2), torch.export.Dim("edges", min=2)
+    program = torch.export.export(layer, (x, edge_index), dynamic_shapes=({0: nodes}, {1: edges}), strict=False)
+    other = sample(20, 33)
+    assert_matches(program.module()(*other), layer(*other), rtol=1e-4, atol=1e-5)
