@@ -1,0 +1,30 @@
+"""What users may import. A change here is a change of the public interface: it belongs in CHANGELOG.md."""
+
+import importlib
+
+import pytest
+
+PUBLIC = {
+    "gesm": ["GesmError", "Graph", "__version__"],
+    "gesm.datasets": ["Spec", "home", "load", "locate", "registry", "synthetic"],
+    "gesm.models": ["GESM", "GSM"],
+    "gesm.nn": ["EntityAttention", "GESMConv", "SparseLinear", "StepMixture", "StructureLoss"],
+    "gesm.ops": ["attend", "attention_weights", "backend", "dropout", "mix", "spmm", "use_backend"],
+    "gesm.training": ["Epoch", "Recipe", "Result", "Task", "Trained", "fit", "fit_many", "pick_device", "summarize"],
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_all_is_pinned(name):
+    module = importlib.import_module(name)
+    assert sorted(module.__all__) == sorted(PUBLIC[name])
+    assert len(set(module.__all__)) == len(module.__all__)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_everything_public_exists_and_is_documented(name):
+    module = importlib.import_module(name)
+    assert module.__doc__
+    for public in module.__all__:
+        thing = getattr(module, public)
+        assert isinstance(thing, str) or thing.__doc__, f"{name}.{public} has no docstring"
