@@ -1,0 +1,125 @@
+"""The alternatives that NOTES.md compares, measured side by side: `python -m benchmarks.experiments [--dataset pubmed]`.
+
+Each compares ways to one result (checked equal where they are): expanded heads against a loop over heads, segment reductions,
+index types, dropout masks, scores from z against scores from x.
+"""
+
+import argparse
+import warnings
+from collections.abc import Callable
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.floor import timed
+from benchmarks.machine import describe
+from benchmarks.workloads import HEADS, HIDDEN, load
+from gesm import Graph
+from gesm.adjacency import as_graph
+from gesm.ops import dropout, spmm
+from gesm.ops._sparse import blocks, csr_matmul, csr_sddmm, segment_max, segment_sum
+
+Ways = dict[str, Callable[[], torch.Tensor]]
+
+
+def heads(graph: Graph, alpha: torch.Tensor, x: torch.Tensor) -> dict[str, Ways]:
+    """Sum over edges and their dot products for all heads: one expanded CSR, or one CSR and copies for each head."""
+    (block,) = blocks(graph.rowptr, graph.col, HEADS)
+    flat, by_head, wide = x.view(-1, HIDDEN), alpha.t().contiguous(), block.to_heads(alpha)
+    index64 = block.heads_rowptr.long(), block.heads_col.long()
+    matrix = torch.sparse_csr_tensor(block.heads_rowptr, block.heads_col, wide, (flat.size(0),) * 2, check_invariants=False)
+    per_head = [lambda f=f: torch.stack([f(h) for h in range(HEADS)], 1) for f in (
+        lambda h: csr_matmul(graph.rowptr, graph.col, by_head[h], x[:, h].contiguous()),
+        lambda h: csr_sddmm(graph.rowptr, graph.col, x[:, h].contiguous(), x[:, h].contiguous()),
+    )]  # fmt: skip
+    return {
+        "weighted sum (SpMM)": {
+            "expanded CSR, int32": lambda: csr_matmul(block.heads_rowptr, block.heads_col, wide, flat).view(x.shape),
+            "expanded CSR, int64": lambda: csr_matmul(*index64, wide, flat).view(x.shape),
+            "expanded CSR, csr @ x": lambda: (matrix @ flat).view(x.shape),
+            "a loop over heads": per_head[0],
+        },
+        "dot products of edges (SDDMM)": {
+            "expanded CSR": lambda: block.from_heads(csr_sddmm(block.heads_rowptr, block.heads_col, flat, flat), HEADS),
+            "a loop over heads": per_head[1],
+        },
+    }
+
+
+def segments(graph: Graph, s: torch.Tensor) -> dict[str, Ways]:
+    """Reductions of [E, heads] over the rows of the CSR."""
+    (block,) = blocks(graph.rowptr, graph.col, HEADS)
+    offsets = graph.rowptr.long()
+    by_segment = lambda reduce: torch.segment_reduce(s, reduce, offsets=offsets, axis=0, unsafe=True)  # noqa: E731
+    return {
+        "segment maximum": {
+            "CSR with identity columns": lambda: segment_max(block, s),
+            "torch.segment_reduce": lambda: by_segment("max"),
+        },
+        "segment sum": {
+            "CSR with identity columns": lambda: segment_sum(block, s),
+            "torch.segment_reduce": lambda: by_segment("sum"),
+        },
+    }
+
+
+def masks(h: torch.Tensor) -> dict[str, Ways]:
+    """Dropout of the features, mask and product; draws differ, so nothing is compared."""
+    return {
+        "dropout of [N, 512]": {
+            "words, four elements each": lambda: dropout(h, 0.3),
+            "torch.nn.functional.dropout": lambda: torch.nn.functional.dropout(h, 0.3),
+        }
+    }
+
+
+def scores(x: torch.Tensor, num_nodes: int) -> dict[str, Ways]:
+    """Both score vectors of all heads with their gradient, for a given z = x w."""
+    csr = as_graph(x)
+    generator = torch.Generator().manual_seed(0)
+    w = (torch.randn(HEADS, HIDDEN, x.size(1), generator=generator) / 8).requires_grad_()
+    u = torch.randn(2, HEADS, HIDDEN, generator=generator).requires_grad_()
+    gradient = torch.randn(num_nodes, 2, HEADS, generator=generator)
+
+    def from_z() -> torch.Tensor:
+        z = spmm(csr, w.flatten(0, 1).t()).view(-1, HEADS, HIDDEN)
+        s = torch.stack([(z * u[0]).sum(-1), (z * u[1]).sum(-1)], 1)
+        return torch.autograd.grad((s * gradient).sum() + z.sum(), w)[0]
+
+    def from_x() -> torch.Tensor:
+        z = spmm(csr, w.flatten(0, 1).t())
+        s = spmm(csr, torch.einsum("shd,hdf->fsh", u, w).flatten(1)).view(-1, 2, HEADS)
+        return torch.autograd.grad((s * gradient).sum() + z.sum(), w)[0]
+
+    return {"z, scores and gradient of W": {"x (W u)": from_x, "z . u": from_z}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Alternatives side by side.")
+    parser.add_argument("--dataset", default="pubmed")
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")  # segment_reduce and CSR announce their beta state
+    data, about = load(options.dataset), describe()
+    graph = Graph.from_edge_index(data.edge_index, num_nodes=data.num_nodes).transition()
+    generator = torch.Generator().manual_seed(0)
+    alpha = torch.rand(graph.num_edges, HEADS, generator=generator)
+    x = torch.randn(data.num_nodes, HEADS, HIDDEN, generator=generator)
+    groups = heads(graph, alpha, x) | segments(graph, alpha) | masks(x.flatten(1))
+    groups |= scores(data.x.to_sparse_csr(), data.num_nodes)
+    title = f"{options.dataset}, {about['processor']}, {about['threads']} threads, load {about['load'][0]}"
+    table = Table("what", "how", title=title, title_justify="left")
+    table.add_column("ms", justify="right")
+    for group, ways in groups.items():
+        results = [way() for way in ways.values()]
+        if not group.startswith("dropout"):
+            for result in results[1:]:
+                torch.testing.assert_close(result, results[0], rtol=1e-3, atol=1e-3 * results[0].abs().max().item())
+        for way, call in ways.items():
+            table.add_row(group, way, f"{timed(call, options.rounds) * 1e3:.2f}")
+    Console(width=100).print(table)
+
+
+if __name__ == "__main__":
+    main()
