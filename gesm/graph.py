@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from gesm.errors import GesmError
 
-__all__ = ["Graph", "as_graph"]
+__all__ = ["Graph"]
 
 _LOOPS = {"none": 0, "replace": 1, "keep": 2}
 _NORMALIZATIONS = ("col", "row", "sym")
@@ -352,69 +351,3 @@ def _divide(a: Tensor, b: Tensor) -> Tensor:
 
 def _expand_pointer(pointer: Tensor) -> Tensor:
     return torch.arange(pointer.numel() - 1, device=pointer.device).repeat_interleave(pointer.diff())
-
-
-_graphs: dict[Any, tuple[list[weakref.ref], tuple, Graph]] = {}
-
-
-def as_graph(adj: Any, edge_weight: Tensor | None = None, num_nodes: int | tuple[int, int] | None = None) -> Graph:
-    """The Graph of any adjacency a layer takes, remembered for as long as the tensors live unchanged.
-
-    Args:
-        adj: `edge_index` [2, E], PyG's `EdgeIndex`, torch.sparse CSR/CSC/COO or `SparseTensor` (the transposed adjacency),
-            or a `Graph`.
-        edge_weight: [E], only with an `edge_index`.
-        num_nodes: N, or (N_src, N_dst).
-
-    A second call with the same tensors returns the same Graph; an in-place change of them (PyTorch's version counter) makes
-    a new one. Changes behind PyTorch's back, through shared NumPy memory say, are not seen.
-    """
-    if isinstance(adj, Graph):
-        _check_size(adj, num_nodes)
-        if edge_weight is not None:
-            raise GesmError("a Graph carries its own weights; pass edge_weight to Graph.from_edge_index instead")
-        return adj
-    if not (isinstance(adj, Tensor) and adj.layout is torch.strided):
-        if not (isinstance(adj, Tensor) or (hasattr(adj, "coo") and hasattr(adj, "sizes"))):
-            raise GesmError(
-                f"the adjacency must be an edge_index tensor, EdgeIndex, torch.sparse tensor, SparseTensor or gesm.Graph, "
-                f"got {type(adj).__name__}"
-            )
-        if edge_weight is not None:
-            raise GesmError("a sparse adjacency carries its own weights; edge_weight goes with an edge_index only")
-    tensors = [t for t in (adj, edge_weight) if t is not None]
-    # A traced graph would be guarded by the identity of its tensors, and compiled anew for each.
-    if torch.compiler.is_compiling() or not all(map(_is_constant, tensors)):
-        return _make_graph(adj, edge_weight, num_nodes)
-    key, versions = (*map(id, tensors), num_nodes), tuple(t._version for t in tensors)
-    if key in _graphs:
-        refs, seen, graph = _graphs[key]
-        if seen == versions and all(ref() is t for ref, t in zip(refs, tensors, strict=True)):
-            return graph
-    graph = _make_graph(adj, edge_weight, num_nodes)
-    refs = [weakref.ref(t, lambda _: _graphs.pop(key, None)) for t in tensors]
-    _graphs[key] = (refs, versions, graph)
-    return graph
-
-
-def _is_constant(t: Any) -> bool:
-    return isinstance(t, Tensor) and not (t.is_inference() or t.requires_grad)
-
-
-def _make_graph(adj: Any, edge_weight: Tensor | None, num_nodes: int | tuple[int, int] | None) -> Graph:
-    if isinstance(adj, Tensor) and adj.layout is torch.strided:
-        return Graph(adj, edge_weight, num_nodes)
-    graph = Graph.from_sparse(adj)
-    _check_size(graph, num_nodes)
-    return graph
-
-
-def _check_size(graph: Graph, num_nodes: int | tuple[int, int] | None) -> None:
-    if num_nodes is None or torch.compiler.is_compiling():
-        return
-    expected = tuple(num_nodes) if isinstance(num_nodes, (tuple, list)) else (num_nodes, num_nodes)
-    if (graph.num_src, graph.num_dst) != expected:
-        raise GesmError(
-            f"the adjacency has {graph.num_src} sources and {graph.num_dst} targets, but x has {expected[0]} and {expected[1]} "
-            "rows; they must agree"
-        )

@@ -1,25 +1,14 @@
-import gc
-
 import networkx as nx
 import pytest
-import scipy.sparse
 import torch
 from hypothesis import given
 from strategies import assert_matches, dense, dense_transition, graphs
-from torch_geometric import EdgeIndex
 from torch_geometric.data import Batch, Data
 
-import gesm.graph
-import gesm.ops  # quiets the first CSR of the process
 from gesm import GesmError, Graph
-from gesm.graph import as_graph
 
 EDGES = torch.tensor([[2, 0, 1, 1, 3, 0], [0, 1, 2, 2, 3, 1]])
 WEIGHT = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
-
-
-def adjacency(edges=EDGES, weight=WEIGHT, n=4):
-    return torch.zeros(n, n).index_put_((edges[1], edges[0]), weight, accumulate=True)
 
 
 @given(graphs(bipartite=True))
@@ -74,38 +63,6 @@ def test_self_loops(graph):
     assert_matches(dense(graph.with_self_loops(3.0, existing="keep")), kept)
 
 
-def test_every_form_of_adjacency_gives_the_same_graph():
-    dense_a = adjacency()
-    forms = {
-        "edge_index": Graph.from_edge_index(EDGES, WEIGHT, 4),
-        "int32": Graph.from_edge_index(EDGES.int(), WEIGHT, 4),
-        "EdgeIndex": as_graph(EdgeIndex(EDGES, sparse_size=(4, 4)), WEIGHT, 4),
-        "csr": as_graph(dense_a.to_sparse_csr(), None, 4),
-        "csc": as_graph(dense_a.to_sparse_csc(), None, 4),
-        "coo": as_graph(dense_a.to_sparse(), None, 4),
-        "scipy": Graph.from_scipy(scipy.sparse.csr_array(dense_a.t().numpy())),
-        "networkx": Graph.from_networkx(nx.from_numpy_array(dense_a.t().numpy(), create_using=nx.DiGraph)),
-        "SparseTensor": as_graph(FakeSparseTensor(dense_a), None, 4),
-        "Graph": as_graph(Graph(EDGES, WEIGHT, 4), None, 4),
-    }
-    for name, graph in forms.items():
-        assert dense(graph, torch.float32).equal(dense_a), name
-
-
-class FakeSparseTensor:
-    """The two methods of torch_sparse.SparseTensor that are used."""
-
-    def __init__(self, matrix):
-        self.matrix = matrix
-
-    def coo(self):
-        row, col = self.matrix.nonzero().t()
-        return row, col, self.matrix[row, col]
-
-    def sizes(self):
-        return list(self.matrix.shape)
-
-
 def test_undirected_networkx_graph_gets_both_directions_and_its_labels_in_order():
     graph = Graph.from_networkx(nx.Graph([("a", "b"), ("b", "b"), ("b", "c")]))
     assert dense(graph).equal(torch.tensor([[0.0, 1, 0], [1, 1, 1], [0, 1, 0]]).double())
@@ -127,48 +84,6 @@ def test_empty_graphs_are_legal():
         assert graph.num_edges == 0
         assert dense(graph.transition(dtype=torch.float64)).equal(torch.eye(n, dtype=torch.float64))
     assert Graph(torch.empty(2, 0, dtype=torch.long)).num_nodes == 0
-
-
-def test_cache_returns_the_same_graph_and_notices_a_change_in_place():
-    edges, weight = EDGES.clone(), WEIGHT.clone()
-    graph = as_graph(edges, weight, 4)
-    assert as_graph(edges, weight, 4) is graph
-    assert as_graph(edges, None, 4) is not graph
-    assert graph.transition() is graph.transition()
-    edges[0, 0] = 3
-    changed = as_graph(edges, weight, 4)
-    assert changed is not graph
-    assert dense(changed)[0, 3] == 1
-    weight.mul_(2)
-    assert as_graph(edges, weight, 4) is not changed
-    csr = adjacency().to_sparse_csr()
-    assert as_graph(csr) is as_graph(csr)
-    first = as_graph(csr)
-    csr.values().mul_(2)
-    assert as_graph(csr) is not first
-
-
-def test_cache_forgets_with_its_tensors():
-    edges = EDGES.clone()
-    before = len(gesm.graph._graphs)
-    as_graph(edges, None, 4)
-    assert len(gesm.graph._graphs) == before + 1
-    del edges
-    gc.collect()
-    assert len(gesm.graph._graphs) == before
-
-
-def test_a_learned_edge_weight_is_not_cached_and_gets_its_gradient():
-    weight = WEIGHT.clone().requires_grad_()
-    p = as_graph(EDGES, weight, 4).transition()
-    p.weight.square().sum().backward()
-    assert weight.grad.abs().sum() > 0
-    assert as_graph(EDGES, weight, 4) is not as_graph(EDGES, weight, 4)
-
-
-def test_inference_tensors_work():
-    with torch.inference_mode():
-        assert as_graph(EDGES.clone(), None, 4).num_edges == 6
 
 
 def test_to_and_repr():
@@ -195,10 +110,6 @@ def test_to_and_repr():
         (lambda: Graph(EDGES, None, 4).with_self_loops(existing="drop"), "'replace' or 'keep'"),
         (lambda: Graph(EDGES, None, (4, 5)).with_self_loops(), "as many sources as targets"),
         (lambda: Graph.batch([]), "at least one graph"),
-        (lambda: as_graph("cora"), "got str"),
-        (lambda: as_graph(Graph(EDGES, None, 4), None, 7), "4 sources and 4 targets, but x has 7"),
-        (lambda: as_graph(Graph(EDGES, None, 4), WEIGHT), "carries its own weights"),
-        (lambda: as_graph(adjacency().to_sparse_csr(), WEIGHT), "carries its own weights"),
     ],
 )
 def test_bad_input_gets_one_clear_error(make, message):

@@ -5,7 +5,7 @@ import importlib
 import pytest
 
 PUBLIC = {
-    "gesm": ["GesmError", "Graph", "__version__"],
+    "gesm": ["GesmError", "Graph", "__version__", "as_graph"],
     "gesm.datasets": ["Spec", "home", "load", "locate", "registry", "synthetic"],
     "gesm.models": ["GESM", "GSM"],
     "gesm.nn": ["EntityAttention", "GESMConv", "SparseLinear", "StepMixture", "StructureLoss"],

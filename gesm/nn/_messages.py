@@ -6,7 +6,8 @@ from torch import Tensor
 from torch_geometric.nn import MessagePassing
 from torch_geometric.utils import add_self_loops, remove_self_loops
 
-from gesm.graph import Graph, as_graph
+from gesm.adjacency import as_graph
+from gesm.graph import Graph
 
 __all__ = ["check_features", "looped_edges", "needs_messages"]
 

@@ -9,8 +9,8 @@ from torch.nn import Parameter
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.inits import glorot, zeros
 
+from gesm.adjacency import as_graph
 from gesm.errors import GesmError
-from gesm.graph import as_graph
 from gesm.nn._messages import check_features, looped_edges, needs_messages
 from gesm.nn.linear import SparseLinear
 from gesm.ops import attend, attention_weights
@@ -49,7 +49,7 @@ class EntityAttention(MessagePassing):
     Shapes:
         - **input:** node features :math:`(|\mathcal{V}|, F_{in})`, dense or torch.sparse CSR, or
           :math:`((|\mathcal{V_s}|, F_{s}), (|\mathcal{V_t}|, F_{t}))` if bipartite, adjacency in any form that
-          :func:`gesm.graph.as_graph` takes, edge weights :math:`(|\mathcal{E}|)` *(optional)*
+          :func:`gesm.as_graph` takes, edge weights :math:`(|\mathcal{E}|)` *(optional)*
         - **output:** :math:`(|\mathcal{V}|, H * F_{out})`; with :obj:`return_attention_weights=True` also
           :math:`((2, |\mathcal{E}|), (|\mathcal{E}|, H))`; with :obj:`return_embedding=True` also Z
     """

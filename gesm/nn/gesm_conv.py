@@ -5,8 +5,8 @@ from typing import Any
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
 
+from gesm.adjacency import as_graph
 from gesm.errors import GesmError
-from gesm.graph import as_graph
 from gesm.nn._messages import needs_messages
 from gesm.nn.entity_attention import EntityAttention
 from gesm.nn.step_mixture import StepMixture
@@ -42,7 +42,7 @@ class GESMConv(MessagePassing):
 
     Shapes:
         - **input:** node features :math:`(|\mathcal{V}|, F_{in})`, dense or torch.sparse CSR, adjacency in any form that
-          :func:`gesm.graph.as_graph` takes, edge weights :math:`(|\mathcal{E}|)` *(optional)*
+          :func:`gesm.as_graph` takes, edge weights :math:`(|\mathcal{E}|)` *(optional)*
         - **output:** :math:`(|\mathcal{V}|, F_{out})`; with :obj:`return_attention_weights=True` also
           :math:`((2, |\mathcal{E}|), (|\mathcal{E}|, H))`; with :obj:`return_embedding=True` also
           :math:`\mathbf{Z} = \mathbf{X} \mathbf{W}`, :math:`(|\mathcal{V}|, H * F_{hidden})`

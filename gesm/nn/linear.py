@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.nn.dense.linear import Linear
 
+from gesm.adjacency import as_graph
 from gesm.errors import GesmError
-from gesm.graph import as_graph
 from gesm.ops import spmm
 
 __all__ = ["SparseLinear"]

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
 
+from gesm.adjacency import as_graph
 from gesm.errors import GesmError
-from gesm.graph import Graph, as_graph
+from gesm.graph import Graph
 from gesm.nn._messages import check_features, looped_edges, needs_messages
 from gesm.nn.linear import SparseLinear
 from gesm.ops import mix, spmm
@@ -58,7 +59,7 @@ class StepMixture(MessagePassing):
     Shapes:
         - **input:** node features :math:`(|\mathcal{V}|, F_{in})`, dense or torch.sparse CSR, or, for K at most 1,
           :math:`((|\mathcal{V_s}|, F_{in}), (|\mathcal{V_t}|, F_{in}))` if bipartite, adjacency in any form that
-          :func:`gesm.graph.as_graph` takes, edge weights :math:`(|\mathcal{E}|)` *(optional)*
+          :func:`gesm.as_graph` takes, edge weights :math:`(|\mathcal{E}|)` *(optional)*
         - **output:** :math:`(|\mathcal{V}|, F_{out})`, or :math:`(|\mathcal{V}|, (K + 1) * F_{in})` for "concat"
     """
 

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gesm.adjacency import as_graph
 from gesm.errors import GesmError
-from gesm.graph import as_graph
 
 __all__ = ["StructureLoss"]
 
@@ -27,7 +27,7 @@ class StructureLoss(nn.Module):
 
     Shapes:
         - **input:** embeddings :math:`(|\mathcal{V}|, F)`, all heads side by side, and the adjacency in any form that
-          :func:`gesm.graph.as_graph` takes
+          :func:`gesm.as_graph` takes
         - **output:** a scalar
     """
 

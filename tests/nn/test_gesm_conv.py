@@ -59,7 +59,7 @@ def test_a_changed_graph_is_noticed():
 
 def test_bipartite_and_bad_dropout_get_clear_errors():
     conv, x, graph = setup()
-    with pytest.raises(GesmError, match="K=5 steps.*10 sources and 3 targets"):
+    with pytest.raises(GesmError, match=r"K=5 steps.*10 sources and 3 targets"):
         conv((x, x[:3]), graph.edge_index % 3)
     with pytest.raises(GesmError, match=r"dropout must be in \[0, 1\), got 2"):
         GESMConv(6, 4, 3, dropout=2)
