@@ -15,8 +15,7 @@ from rich.table import Table
 from benchmarks.floor import timed
 from benchmarks.machine import describe
 from benchmarks.workloads import HEADS, HIDDEN, load
-from gesm import Graph
-from gesm.adjacency import as_graph
+from gesm import Graph, as_graph
 from gesm.ops import dropout, spmm
 from gesm.ops._sparse import blocks, csr_matmul, csr_sddmm, segment_max, segment_sum
 

@@ -14,8 +14,7 @@ from rich.table import Table
 
 from benchmarks.machine import describe, seconds
 from benchmarks.workloads import HEADS, HIDDEN, K, attends, load
-from gesm import Graph
-from gesm.adjacency import as_graph
+from gesm import Graph, as_graph
 from gesm.ops import mix, spmm
 
 __all__ = ["copy_rate", "timed"]
