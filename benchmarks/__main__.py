@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="gesm against its peers, as one table of ratios.")
-    parser.add_argument("--json", type=Path, default=HERE / "results" / "latest.json", help="file to write")
+    parser.add_argument("--json", type=Path, help="file to write (results/latest.json, or results/latest-smoke.json)")
     parser.add_argument("--datasets", default="cora,pubmed", help="comma-separated names (cora,pubmed)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender, alternating with its rivals' (5)")
     parser.add_argument("--only", default="", help="pytest's -k: a part of the suite, such as 'epoch or memory'")
@@ -60,8 +60,9 @@ def main() -> int:
         "ratios": rows,
         "measurements": groups,
     }
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(record, indent=1) + "\n")
+    file = options.json or HERE / "results" / ("latest-smoke.json" if options.smoke else "latest.json")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(record, indent=1) + "\n")
     title = f"{machine['processor']}, {machine['threads']} threads, torch {machine['versions']['torch']}"
     Console(width=None if sys.stdout.isatty() else 140).print(report.table(rows, title))
     return int(status)

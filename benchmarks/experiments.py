@@ -1,22 +1,22 @@
 """The alternatives that NOTES.md compares, measured side by side: `python -m benchmarks.experiments [--dataset pubmed]`.
 
 Each compares ways to one result (checked equal where they are): expanded heads against a loop over heads, segment reductions,
-index types, dropout masks, scores from z against scores from x.
+index types, narrow products, sparse X, dropout masks, scores from z against scores from x.
 """
 
 import argparse
 import warnings
 from collections.abc import Callable
+from statistics import median
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.floor import timed
-from benchmarks.machine import describe
+from benchmarks.machine import describe, seconds
 from benchmarks.workloads import HEADS, HIDDEN, load
 from gesm import Graph, as_graph
-from gesm.ops import dropout, spmm
+from gesm.ops import spmm
 from gesm.ops._sparse import blocks, csr_matmul, csr_sddmm, segment_max, segment_sum
 
 Ways = dict[str, Callable[[], torch.Tensor]]
@@ -63,12 +63,47 @@ def segments(graph: Graph, s: torch.Tensor) -> dict[str, Ways]:
     }
 
 
-def masks(h: torch.Tensor) -> dict[str, Ways]:
-    """Dropout of the features, mask and product; draws differ, so nothing is compared."""
+def narrow(graph: Graph, width: int) -> dict[str, Ways]:
+    """One step of the mixture: as wide as there are classes."""
+    x = torch.randn(graph.num_nodes, width, generator=torch.Generator().manual_seed(0))
+    size = (graph.num_nodes,) * 2
+    build = lambda: torch.sparse_csr_tensor(graph.rowptr, graph.col, graph.weight, size, check_invariants=False)  # noqa: E731
     return {
-        "dropout of [N, 512]": {
-            "words, four elements each": lambda: dropout(h, 0.3),
-            "torch.nn.functional.dropout": lambda: torch.nn.functional.dropout(h, 0.3),
+        f"one step, {width} columns": {
+            'torch.sparse.mm(csr, x, "sum")': lambda: torch.sparse.mm(build(), x, "sum"),
+            "csr @ x (MKL)": lambda: build() @ x,
+        }
+    }
+
+
+def products(x: torch.Tensor) -> dict[str, Ways]:
+    """X W and the gradient of W, for sparse and for dense X."""
+    csr, generator = as_graph(x.to_sparse_csr()), torch.Generator().manual_seed(0)
+    w = torch.randn(x.size(1), HEADS * HIDDEN, generator=generator)
+    grad = torch.randn(x.size(0), HEADS * HIDDEN, generator=generator)
+    return {
+        "X W": {
+            "sparse": lambda: csr_matmul(csr.rowptr, csr.col, csr.weight, w),
+            "dense": lambda: x @ w,
+        },
+        "gradient of W": {
+            "sparse": lambda: csr_matmul(csr.colptr, csr.row, csr.csc_weight, grad),
+            "dense": lambda: x.t() @ grad,
+        },
+    }
+
+
+def masks(h: torch.Tensor) -> dict[str, Ways]:
+    """Dropout masks for the features, p = 0.3; draws differ, so nothing is compared."""
+    words = torch.empty((h.numel() + 3) // 4, dtype=torch.int64)
+
+    def from_words() -> torch.Tensor:
+        return words.random_(-(2**63), None).view(torch.int16)[: h.numel()].view(h.shape) >= round(0.3 * 2**16) - 2**15
+
+    return {
+        "mask of [N, 512]": {
+            "64-bit words, four elements each": from_words,
+            "bernoulli": lambda: torch.empty_like(h, dtype=torch.bool).bernoulli_(0.7),
         }
     }
 
@@ -106,18 +141,24 @@ def main() -> None:
     alpha = torch.rand(graph.num_edges, HEADS, generator=generator)
     x = torch.randn(data.num_nodes, HEADS, HIDDEN, generator=generator)
     groups = heads(graph, alpha, x) | segments(graph, alpha) | masks(x.flatten(1))
+    groups |= narrow(graph, data.num_classes) | products(data.x)
     groups |= scores(data.x.to_sparse_csr(), data.num_nodes)
     title = f"{options.dataset}, {about['processor']}, {about['threads']} threads, load {about['load'][0]}"
     table = Table("what", "how", title=title, title_justify="left")
-    table.add_column("ms", justify="right")
+    table.add_column("median ms", justify="right")
+    table.add_column("least ms", justify="right")
     for group, ways in groups.items():
         results = [way() for way in ways.values()]
-        if not group.startswith("dropout"):
+        if not group.startswith("mask"):
             for result in results[1:]:
                 torch.testing.assert_close(result, results[0], rtol=1e-3, atol=1e-3 * results[0].abs().max().item())
-        for way, call in ways.items():
-            table.add_row(group, way, f"{timed(call, options.rounds) * 1e3:.2f}")
-    Console(width=100).print(table)
+        times = {way: [] for way in ways}
+        for _ in range(options.rounds):
+            for way, call in ways.items():
+                times[way].append(seconds(call))
+        for way, taken in times.items():
+            table.add_row(group, way, f"{median(taken) * 1e3:.2f}", f"{min(taken) * 1e3:.2f}")
+    Console(width=110).print(table)
 
 
 if __name__ == "__main__":

@@ -17,20 +17,20 @@ from benchmarks.workloads import HEADS, HIDDEN, K, attends, load
 from gesm import Graph, as_graph
 from gesm.ops import mix, spmm
 
-__all__ = ["copy_rate", "timed"]
+__all__ = ["copy_rate"]
 
 
-def timed(call: Callable[[], object], rounds: int) -> float:
+def _timed(call: Callable[[], object], rounds: int) -> float:
     """Median wall time of a call, after two that do not count."""
     call(), call()
     return median(seconds(call) for _ in range(rounds))
 
 
-def copy_rate(num_bytes: int = 2**30, rounds: int = 5) -> float:
+def copy_rate(num_bytes: int = 2**29, rounds: int = 5) -> float:
     """Bytes a second, read and written both counted, of a copy too large for a cache."""
     source = torch.ones(num_bytes // 4)
     target = torch.empty_like(source)
-    return 2 * num_bytes / timed(lambda: target.copy_(source), rounds)
+    return 2 * num_bytes / _timed(lambda: target.copy_(source), rounds)
 
 
 def _bytes(num_nodes: int, num_edges: int, features: int, classes: int, nonzeros: int) -> dict[str, int]:
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--datasets", default="cora,pubmed")
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
-    rate, about = copy_rate(), describe()
+    rate, about = copy_rate(rounds=min(options.rounds, 5)), describe()
     title = f"{about['processor']}, {about['threads']} threads, load {about['load'][0]}: copies {rate / 1e9:.1f} GB/s"
     table = Table("data set", "operator", title=title, title_justify="left")
     for column in ("compulsory MB", "floor ms", "gesm ms", "times the floor"):
@@ -82,7 +82,7 @@ def main() -> None:
     for name in options.datasets.split(","):
         num_bytes, calls = _calls(name)
         for operator, call in calls.items():
-            floor, taken = num_bytes[operator] / rate, timed(call, options.rounds)
+            floor, taken = num_bytes[operator] / rate, _timed(call, options.rounds)
             row = (f"{num_bytes[operator] / 1e6:.1f}", f"{floor * 1e3:.2f}", f"{taken * 1e3:.2f}", f"{taken / floor:.1f}")
             table.add_row(name, operator, *row)
     Console(width=120).print(table)

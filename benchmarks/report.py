@@ -22,9 +22,10 @@ def measurements(benchmarks: list[dict]) -> dict[str, dict[str, list[list[float]
 
 
 def ratios(groups: dict[str, dict[str, list[list[float]]]]) -> list[dict]:
-    """Median of the rival over median of gesm (above 1: gesm is better), its range over the turns, and both spreads.
+    """Rival over gesm (above 1: gesm is better), the range of that over the turns, and both spreads.
 
-    A spread is the interquartile range over the median.
+    A contender's value is the median of its turns' medians, so that a turn with more rounds counts no more than another and the
+    ratio lies within its range. A spread is the interquartile range of all rounds over their median.
     """
     rows = []
     for group, contenders in groups.items():
@@ -55,7 +56,7 @@ def ratios(groups: dict[str, dict[str, list[list[float]]]]) -> list[dict]:
 def table(rows: list[dict], title: str) -> Table:
     """The rows for a terminal."""
     result = Table(title=title, title_justify="left", caption_justify="left")
-    result.caption = "ratio: peer / gesm, of medians (range over the turns); ±: interquartile range / median"
+    result.caption = "ratio: peer / gesm, of medians; range: over the turns; ±: interquartile range / median"
     result.add_column("group")
     result.add_column("peer")
     for name in ("gesm", "±", "peer", "±", "ratio", "range", "rounds"):
@@ -82,7 +83,7 @@ def table(rows: list[dict], title: str) -> Table:
 
 
 def _median(turns: list[list[float]]) -> float:
-    return median(value for turn in turns for value in turn)
+    return median(map(median, turns))
 
 
 def _spread(turns: list[list[float]]) -> float:

@@ -55,3 +55,12 @@ def test_unknown_data_set(tmp_path):
     process = run("--datasets", "corra", "--json", str(tmp_path / "ratios.json"))
     assert process.returncode == 2
     assert "there is no data set 'corra'" in process.stdout + process.stderr
+
+
+@pytest.mark.parametrize("module", ["floor --datasets", "experiments --dataset"])
+def test_commands_of_the_notes_run(module):
+    name, option = module.split()
+    command = [sys.executable, "-m", f"benchmarks.{name}", option, "synthetic", "--rounds", "1"]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    assert process.returncode == 0, process.stderr
+    assert "synthetic" in process.stdout
