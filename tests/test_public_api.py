@@ -9,7 +9,7 @@ PUBLIC = {
     "gesm.datasets": ["Spec", "home", "load", "locate", "registry", "synthetic"],
     "gesm.models": ["GESM", "GSM"],
     "gesm.nn": ["EntityAttention", "GESMConv", "SparseLinear", "StepMixture", "StructureLoss"],
-    "gesm.ops": ["attend", "attention_weights", "backend", "dropout", "mix", "spmm", "use_backend"],
+    "gesm.ops": ["attend", "attention_weights", "backend", "dropout_linear", "mix", "spmm", "use_backend"],
     "gesm.training": ["Epoch", "Recipe", "Result", "Task", "Trained", "fit", "fit_many", "pick_device", "summarize"],
 }
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gesm.errors import GesmError
 from gesm.nn import SparseLinear, StepMixture
-from gesm.ops import dropout
+from gesm.ops import dropout_linear
 
 __all__ = ["GSM"]
 
@@ -48,15 +48,13 @@ class GSM(nn.Module):
         super().__init__()
         if num_layers < 1:
             raise GesmError(f"num_layers must be at least 1, got {num_layers}")
-        if not 0 <= dropout < 1:
-            raise GesmError(f"dropout must be in [0, 1), got {dropout}")
         self.dropout = dropout
         widths = [in_channels, *[hidden_channels] * num_layers]
         self.lins = nn.ModuleList(
             SparseLinear(inputs, outputs, bias=False, weight_initializer="glorot")
             for inputs, outputs in itertools.pairwise(widths)
         )
-        self.mixture = StepMixture(hidden_channels, out_channels, K, normalization=normalization)
+        self.mixture = StepMixture(hidden_channels, out_channels, K, dropout=dropout, normalization=normalization)
 
     def reset_parameters(self) -> None:
         """Draws all parameters anew."""
@@ -70,6 +68,6 @@ class GSM(nn.Module):
         z = first(x)
         h = F.elu(z)
         for lin in rest:
-            h = F.elu(lin(dropout(h, self.dropout, self.training)))
-        out = self.mixture(dropout(h, self.dropout, self.training), edge_index, edge_weight)
+            h = F.elu(dropout_linear(h, lin.weight, self.dropout, self.training))
+        out = self.mixture(h, edge_index, edge_weight)
         return (out, z) if return_embedding else out

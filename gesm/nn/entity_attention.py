@@ -125,14 +125,16 @@ class EntityAttention(MessagePassing):
 
         if needs_messages(self):
             out = self._attend_by_messages(edge_index, edge_weight, z_src, a, c, size)
+            out = out + z_dst if self.residual else out
         else:
             graph = self._transition(edge_index, edge_weight, size, z_src.dtype)
             p = self.dropout if self.training else 0.0
-            out = attend(graph, z_src, a, c, score=self.score, dropout=p)
-        if self.residual:
-            out = out + z_dst
+            fused = self.residual and z_src is z_dst
+            out = attend(graph, z_src, a, c, score=self.score, dropout=p, residual=fused)
+            out = out + z_dst if self.residual and not fused else out
+        # In place: on PubMed each further [N, heads * d] costs as much in page faults as in arithmetic.
         out = out.flatten(1)
-        out = F.elu(out if self.bias is None else out + self.bias, inplace=True)
+        out = F.elu_(out if self.bias is None else out.add_(self.bias))
 
         extra = []
         if return_attention_weights:

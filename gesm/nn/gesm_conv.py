@@ -10,7 +10,6 @@ from gesm.errors import GesmError
 from gesm.nn._messages import needs_messages
 from gesm.nn.entity_attention import EntityAttention
 from gesm.nn.step_mixture import StepMixture
-from gesm.ops import dropout
 
 __all__ = ["GESMConv"]
 
@@ -22,7 +21,6 @@ class GESMConv(MessagePassing):
         \mathbf{Y} = \sum_{k=0}^{K} \mathbf{P}^k \mathbf{H} \mathbf{B}_k + \mathbf{b}
 
     with :math:`\mathbf{H}` the output of :class:`gesm.nn.EntityAttention` and the sum a :class:`gesm.nn.StepMixture`.
-    Dropout on H uses one mask for all steps (the published code masks the concatenated steps).
 
     Args:
         in_channels (int): Size of each input sample, or :obj:`-1` to derive the size from the first input(s) to the forward
@@ -65,8 +63,6 @@ class GESMConv(MessagePassing):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if not 0 <= dropout < 1:
-            raise GesmError(f"dropout must be in [0, 1), got {dropout}")
         self.in_channels = in_channels
         self.hidden_channels = hidden_channels
         self.out_channels = out_channels
@@ -77,7 +73,7 @@ class GESMConv(MessagePassing):
         self.attention = EntityAttention(
             in_channels, hidden_channels, heads, attention_dropout, score, residual, **walk, **kwargs
         )
-        self.mixture = StepMixture(heads * hidden_channels, out_channels, K, **walk, **kwargs)
+        self.mixture = StepMixture(heads * hidden_channels, out_channels, K, dropout=dropout, **walk, **kwargs)
 
     def reset_parameters(self) -> None:
         """Draws all parameters anew."""
@@ -94,7 +90,7 @@ class GESMConv(MessagePassing):
         return_attention_weights: bool = False,
         return_embedding: bool = False,
     ) -> Any:
-        """Attention, dropout, mixture; see the class for shapes."""
+        """Attention, then mixture; see the class for shapes."""
         if not isinstance(x, Tensor):  # to_hetero passes an edge type's two ends even where they are one
             if x[0] is not x[1]:
                 raise GesmError(
@@ -107,7 +103,6 @@ class GESMConv(MessagePassing):
         flags = {"return_attention_weights": return_attention_weights, "return_embedding": return_embedding}
         out = self.attention(x, edge_index, edge_weight, **flags)
         h, *extra = out if isinstance(out, tuple) else (out,)
-        h = dropout(h, self.dropout, self.training)
         out = self.mixture(h, edge_index, edge_weight)
         return (out, *extra) if extra else out
 

@@ -25,10 +25,16 @@ class SparseLinear(Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """x W^T + b."""
-        if x.size(-1) != self.in_channels:
-            raise GesmError(f"x has {x.size(-1)} features, but the layer was made for in_channels={self.in_channels}")
+        self.check(x)
         out = self.multiply(x, self.weight)
         return out if self.bias is None else out + self.bias
+
+    def check(self, x: Tensor) -> None:
+        """The width of x is that of the layer, which a lazy one takes from x."""
+        if self.in_channels < 0:
+            self.initialize_parameters(None, (x,))
+        if x.size(-1) != self.in_channels:
+            raise GesmError(f"x has {x.size(-1)} features, but the layer was made for in_channels={self.in_channels}")
 
     @staticmethod
     def multiply(x: Tensor, weight: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from gesm.errors import GesmError
 from gesm.graph import Graph
 from gesm.nn._messages import check_features, looped_edges, needs_messages
 from gesm.nn.linear import SparseLinear
-from gesm.ops import mix, spmm
+from gesm.ops import dropout_linear, mix, spmm
 
 __all__ = ["StepMixture"]
 
@@ -51,6 +51,8 @@ class StepMixture(MessagePassing):
         K (int, optional): Number of steps; K entries of `num_neighbors` in a neighbour loader. (default: :obj:`14`)
         mode (str, optional): :obj:`"sum"`, or :obj:`"concat"` for the blocks
             :math:`[\mathbf{X} | \dots | \mathbf{P}^K \mathbf{X}]` themselves, with no parameters. (default: :obj:`"sum"`)
+        dropout (float, optional): Dropout probability of (dense) X, one mask for all steps; the published code masks the
+            concatenated steps. (default: :obj:`0.0`)
         normalization (str, optional): Of P, :obj:`"col"`, :obj:`"row"` or :obj:`"sym"`. (default: :obj:`"col"`)
         add_self_loops (bool, optional): Whether to add self-loops. (default: :obj:`True`)
         bias (bool, optional): Whether to learn :math:`\mathbf{b}`. (default: :obj:`True`)
@@ -69,6 +71,7 @@ class StepMixture(MessagePassing):
         out_channels: int | None = None,
         K: int = 14,
         mode: str = "sum",
+        dropout: float = 0.0,
         normalization: str = "col",
         add_self_loops: bool = True,
         bias: bool = True,
@@ -82,10 +85,13 @@ class StepMixture(MessagePassing):
             raise GesmError(f"out_channels goes with mode='sum' and only with it, got {out_channels} and {mode!r}")
         if K < 0:
             raise GesmError(f"K must be at least 0, got {K}")
+        if not 0 <= dropout < 1:
+            raise GesmError(f"dropout must be in [0, 1), got {dropout}")
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.K = K
         self.mode = mode
+        self.dropout = dropout
         self.normalization = normalization
         self.add_self_loops = add_self_loops
 
@@ -127,10 +133,16 @@ class StepMixture(MessagePassing):
         return out if self.bias is None else out + self.bias
 
     def _sum(self, x_src: Tensor, x_dst: Tensor, step: Callable[[Tensor], Tensor], graph: Graph | None) -> Tensor:
+        p = self.dropout if self.training else 0.0
+        if p > 0 and x_src.layout is not torch.strided:
+            raise GesmError("dropout works on dense features, but x is torch.sparse CSR; pass x.to_dense() or set dropout=0")
+        self.lin.check(x_src)
         if x_src is x_dst and graph is not None and self.out_channels < x_src.size(1):
-            return mix(graph, self.lin(x_src), self.K)
-        if self.lin.in_channels < 0:
-            self.lin(x_src)  # a lazy layer learns its width from its own call
+            maps = dropout_linear(x_src, self.lin.weight, p) if p > 0 else self.lin(x_src)
+            return mix(graph, maps, self.K)
+        if p > 0:
+            same, x_src = x_src is x_dst, F.dropout(x_src, p)
+            x_dst = x_src if same else F.dropout(x_dst, p)
         maps = self.lin.weight.split(self.out_channels)
         return sum(F.linear(h, b) for h, b in zip(self._steps(x_src, x_dst, step), maps, strict=True))
 

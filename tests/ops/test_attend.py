@@ -65,7 +65,7 @@ def test_equals_the_formula(graph, heads, d, score):
 )
 def test_cpu_equals_reference(graph, heads, d, score, dropout):
     x, a, c = operands(graph, heads, d)
-    kwargs = {"score": score, "dropout": dropout, "seed": SEED}
+    kwargs = {"score": score, "dropout": dropout, "seed": SEED, "residual": not graph.is_bipartite}
     for actual, expected in zip(run("cpu", graph, x, a, c, **kwargs), run("reference", graph, x, a, c, **kwargs), strict=True):
         assert_matches(actual, expected)
 
@@ -179,23 +179,23 @@ def test_nothing_of_edge_size_is_kept_or_made(monkeypatch):
 
     attend(graph, x, a, c).sum().backward()
     monkeypatch.setattr(_sparse, "CACHED_ENTRIES", 0)
-    args = (graph.rowptr, graph.col, graph.weight, x.detach(), a.detach(), c.detach(), "product", 0.5, SEED)
+    args = (graph.rowptr, graph.col, graph.weight, x.detach(), a.detach(), c.detach(), "product", 0.5, SEED, False)
     with Watch(), torch.no_grad():
         from gesm.ops.attend import cpu
 
         out, lse = cpu.attend(*args)
         transpose = (graph.colptr, graph.row, graph.to_csc)
-        cpu.attend_backward(*args[:2], *transpose, *args[2:6], out, lse, out, *args[6:], False)
+        cpu.attend_backward(*args[:2], *transpose, *args[2:6], lse, out, *args[6:], False)
     assert largest <= 4 * graph.num_edges < graph.num_edges * 4 * 32
 
 
 def test_opcheck():
     p = Graph(torch.randint(9, (2, 30)), None, 9).transition()
     x, a, c = operands(p, 2, 3, torch.float32)
-    args = (p.rowptr, p.col, p.weight, x, a, c, "product", 0.3, SEED)
+    args = (p.rowptr, p.col, p.weight, x, a, c, "product", 0.3, SEED, True)
     torch.library.opcheck(torch.ops.gesm.attend.default, args)
     out, lse = torch.ops.gesm.attend(*args)
-    back = (p.rowptr, p.col, p.colptr, p.row, p.to_csc, p.weight, x, a, c, out, lse, out, "product", 0.3, SEED, True)
+    back = (p.rowptr, p.col, p.colptr, p.row, p.to_csc, p.weight, x, a, c, lse, out, "product", 0.3, SEED, True, True)
     torch.library.opcheck(torch.ops.gesm.attend_backward.default, back)
 
 
@@ -204,7 +204,7 @@ def test_reference_is_differentiable_twice():
     x, a, c = (t.requires_grad_() for t in operands(graph, 1, 2))
     ones = torch.ones(graph.num_edges).double()
     assert torch.autograd.gradgradcheck(
-        lambda x, a, c: reference.attend(graph.col, graph.target, ones, x, a, c, "product", 0.0, SEED), (x, a, c)
+        lambda x, a, c: reference.attend(graph.col, graph.target, ones, x, a, c, "product", 0.0, SEED, False), (x, a, c)
     )
 
 
@@ -218,6 +218,7 @@ def test_reference_is_differentiable_twice():
         ({"score_dst": torch.ones(4, 3)}, r"score_dst must have shape \[4, 2\].*\[4, 3\]"),
         ({"score_src": torch.ones(3, 2)}, r"score_src must have shape \[4, 2\].*\[3, 2\]"),
         ({"score": "sum"}, "'product', 'additive', got 'sum'"),
+        ({"graph": Graph(torch.zeros(2, 1).int(), None, (4, 5)), "score_dst": torch.ones(5, 2), "residual": True}, "as many"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
     ],
 )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gesm import GesmError
-from gesm.ops import backend, dropout, use_backend
+from gesm.ops import backend, use_backend
 from gesm.ops._random import keep_mask, new_seed
 
 CPU = torch.device("cpu")
@@ -45,24 +45,3 @@ def test_keep_mask_has_the_right_share_and_no_pattern(p):
 def test_new_seed_follows_its_generator():
     draw = lambda: new_seed(CPU, torch.Generator().manual_seed(3))  # noqa: E731
     assert draw().equal(draw())
-
-
-@pytest.mark.parametrize("shape", [(1001, 7), (3,), (0, 4)])
-def test_feature_dropout(shape):
-    x = torch.rand(shape, requires_grad=True)
-    out = dropout(x, 0.4, generator=torch.Generator().manual_seed(0))
-    again = dropout(x, 0.4, generator=torch.Generator().manual_seed(0))
-    assert out.equal(again)
-    out.sum().backward()
-    kept = out != 0
-    torch.testing.assert_close(out[kept], (x / 0.6)[kept], rtol=1e-4, atol=0)
-    torch.testing.assert_close(x.grad, kept / 0.6, rtol=1e-4, atol=0)
-    if x.numel() > 1000:
-        assert abs(kept.float().mean() - 0.6) < 0.02
-
-
-def test_feature_dropout_is_off_in_evaluation():
-    x = torch.rand(3)
-    assert dropout(x, 0.5, training=False) is x
-    assert dropout(x, 0.0) is x
-    assert dropout(x, 1.0).equal(torch.zeros(3))

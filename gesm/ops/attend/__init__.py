@@ -16,11 +16,11 @@ __all__ = ["attend", "attention_weights"]
 
 LIBRARY.define(
     "attend(Tensor rowptr, Tensor col, Tensor value, Tensor x, Tensor score_dst, Tensor score_src, str score, float p, "
-    "Tensor seed) -> (Tensor, Tensor)"
+    "Tensor seed, bool residual) -> (Tensor, Tensor)"
 )
 LIBRARY.define(
     "attend_backward(Tensor rowptr, Tensor col, Tensor colptr, Tensor row, Tensor to_csc, Tensor value, Tensor x, "
-    "Tensor score_dst, Tensor score_src, Tensor out, Tensor lse, Tensor grad, str score, float p, Tensor seed, "
+    "Tensor score_dst, Tensor score_src, Tensor lse, Tensor grad, str score, float p, Tensor seed, bool residual, "
     "bool needs_value) -> (Tensor, Tensor, Tensor, Tensor)"
 )
 
@@ -28,22 +28,22 @@ from gesm.ops.attend import cpu  # noqa: E402, F401  registers the kernels of th
 
 
 @torch.library.register_fake("gesm::attend")
-def _(rowptr, col, value, x, score_dst, score_src, score, p, seed):
+def _(rowptr, col, value, x, score_dst, score_src, score, p, seed, residual):
     return x.new_empty(rowptr.size(0) - 1, x.size(1), x.size(2)), x.new_empty(rowptr.size(0) - 1, x.size(1))
 
 
 @torch.library.register_fake("gesm::attend_backward")
-def _(rowptr, col, colptr, row, to_csc, value, x, score_dst, score_src, out, lse, grad, score, p, seed, needs_value):
+def _(rowptr, col, colptr, row, to_csc, value, x, score_dst, score_src, lse, grad, score, p, seed, residual, needs_value):
     shapes = (x.shape, score_dst.shape, score_src.shape, value.shape if needs_value else (0,))
     return tuple(x.new_empty(shape) for shape in shapes)
 
 
 class _Attend(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, rowptr, col, colptr, row, to_csc, value, x, score_dst, score_src, score, p, seed):
-        out, lse = torch.ops.gesm.attend(rowptr, col, value, x, score_dst, score_src, score, p, seed)
-        ctx.save_for_backward(rowptr, col, colptr, row, to_csc, value, x, score_dst, score_src, out, lse, seed)
-        ctx.score, ctx.p = score, p
+    def forward(ctx, rowptr, col, colptr, row, to_csc, value, x, score_dst, score_src, score, p, seed, residual):
+        out, lse = torch.ops.gesm.attend(rowptr, col, value, x, score_dst, score_src, score, p, seed, residual)
+        ctx.save_for_backward(rowptr, col, colptr, row, to_csc, value, x, score_dst, score_src, lse, seed)
+        ctx.score, ctx.p, ctx.residual = score, p, residual
         return out
 
     @staticmethod
@@ -51,9 +51,9 @@ class _Attend(torch.autograd.Function):
     def backward(ctx, grad):
         *tensors, seed = ctx.saved_tensors
         needs_value = ctx.needs_input_grad[5]
-        grads = torch.ops.gesm.attend_backward(*tensors, grad, ctx.score, ctx.p, seed, needs_value)
+        grads = torch.ops.gesm.attend_backward(*tensors, grad, ctx.score, ctx.p, seed, ctx.residual, needs_value)
         grad_x, grad_dst, grad_src, grad_value = grads
-        return *[None] * 5, grad_value if needs_value else None, grad_x, grad_dst, grad_src, None, None, None
+        return *[None] * 5, grad_value if needs_value else None, grad_x, grad_dst, grad_src, *[None] * 4
 
 
 def _check_scores(graph: Graph, heads: int | None, score_dst: Tensor, score_src: Tensor, score: str) -> None:
@@ -72,6 +72,7 @@ def attend(
     score: str = "product",
     dropout: float = 0.0,
     seed: Tensor | None = None,
+    residual: bool = False,
 ) -> Tensor:
     r"""Attention over incoming edges, edge softmax and weighted sum in one.
 
@@ -90,6 +91,7 @@ def attend(
         score: "product" or "additive".
         dropout: probability of dropping a weight alpha_ij, in [0, 1); the rest is scaled by 1 / (1 - dropout).
         seed: int64 [1] that fixes the mask; default: drawn from PyTorch's generator.
+        residual: add x_i to y_i; for graphs with one set of nodes.
 
     Returns:
         [N_dst, heads, d], in the type of x; half precisions accumulate in float32.
@@ -104,11 +106,13 @@ def attend(
     _check_scores(graph, x.size(1), score_dst, score_src, score)
     if not 0 <= dropout < 1:
         raise GesmError(f"dropout must be in [0, 1), got {dropout}")
+    if residual and graph.is_bipartite:
+        raise GesmError(f"a residual needs as many sources as targets, got {graph}; add it to the result instead")
     dtype = accumulation_dtype(x.dtype)
     weight = graph.weight.to(dtype) if graph.weight is not None else x.new_ones(graph.num_edges, dtype=dtype)
     if seed is None:
         seed = new_seed(x.device) if dropout > 0 else torch.zeros(1, dtype=torch.long, device=x.device)
-    operands = weight, x.to(dtype), score_dst.to(dtype), score_src.to(dtype), score, float(dropout), seed
+    operands = weight, x.to(dtype), score_dst.to(dtype), score_src.to(dtype), score, float(dropout), seed, residual
     if backend(x.device) == "reference":
         return reference.attend(graph.col, graph.target, *operands).to(x.dtype)
     return _Attend.apply(graph.rowptr, graph.col, graph.colptr, graph.row, graph.to_csc, *operands).to(x.dtype)

@@ -1,8 +1,9 @@
 """attend on the CPU, block by block of rows; edge values exist for one block at a time and [E, heads, d] never.
 
-Backward is FlashAttention's: with delta_i = grad_i . out_i, d loss / d s_ij = alpha_ij (grad_i . x_j - delta_i). One pass
-over the rows gives the gradients of the target scores, one over the transpose those of x and the source scores; both
-recompute alpha from the kept log-sum-exp, so that nothing is permuted and no two rows are written by two threads.
+Backward is FlashAttention's: d loss / d s_ij = alpha_ij (grad_i . x_j - delta_i) with delta_i = sum_j alpha_ij (grad_i . x_j).
+One pass over the rows gives delta and the gradients of the target scores, one over the transpose those of x and the source
+scores; both recompute alpha from the kept log-sum-exp, so that nothing is permuted and no two threads write one row. The
+result itself is not kept, and what follows may work on it in place.
 """
 
 import torch
@@ -32,6 +33,7 @@ def attend(
     score: str,
     p: float,
     seed: Tensor,
+    residual: bool,
 ) -> tuple[Tensor, Tensor]:
     """x [N_src, heads, d] to [N_dst, heads, d], and the log-sum-exp [N_dst, heads] of each row's scores."""
     num_src, heads, d = x.shape
@@ -50,8 +52,11 @@ def attend(
             edge = torch.arange(block.entries.start, block.entries.stop, dtype=torch.int32)
             alpha *= _keep(edge, alpha, seed, p)
         part = csr_matmul(block.heads_rowptr, block.heads_col, block.to_heads(alpha), x)
+        if residual:
+            part += x[block.head_rows(heads)]
         out = place(out, block.head_rows(heads), part, lse.numel())
-    return out.view(score_dst.size(0), heads, d), lse
+    # Not a view for autograd, which lets nobody write into a view that a Function returns.
+    return torch.ops.aten._unsafe_view(out, (score_dst.size(0), heads, d)), lse
 
 
 def attend_backward(
@@ -64,20 +69,20 @@ def attend_backward(
     x: Tensor,
     score_dst: Tensor,
     score_src: Tensor,
-    out: Tensor,
     lse: Tensor,
     grad: Tensor,
     score: str,
     p: float,
     seed: Tensor,
+    residual: bool,
     needs_value: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, score_dst, score_src and (if asked for, else empty) the edge values."""
     num_src, heads, d = x.shape
-    delta = torch.einsum("nhd,nhd->nh", grad, out)
     x = x.contiguous().view(num_src * heads, d)
     grad = grad.contiguous().view(grad.size(0) * heads, d)
     grad_x, grad_dst, grad_src = x.new_empty(0, d), x.new_empty(score_dst.shape), x.new_empty(score_src.shape)
+    delta = torch.empty_like(grad_dst)
     grad_value = torch.zeros_like(value) if needs_value else value.new_empty(0)
 
     for block in blocks(rowptr, col, heads):
@@ -90,7 +95,8 @@ def attend_backward(
         if p > 0:
             edge = torch.arange(block.entries.start, block.entries.stop, dtype=torch.int32)
             dot = dot * _keep(edge, dot, seed, p)
-        ds = alpha.mul_(dot - delta[block.rows].index_select(0, block.row))
+        delta[block.rows] = segment_sum(block, alpha * dot)
+        ds = alpha.mul_(dot.sub_(delta[block.rows].index_select(0, block.row)))
         by_value, by_dst, _ = SCORES[score].partials(w, a, c)
         grad_dst[block.rows] = segment_sum(block, ds * by_dst)
         if needs_value and by_value is not None:
@@ -112,6 +118,8 @@ def attend_backward(
         ds = alpha * (dot - delta.index_select(0, target))
         grad_src[block.rows] = segment_sum(block, ds * SCORES[score].partials(w, a, c)[2])
         part = csr_matmul(block.heads_rowptr, block.heads_col, block.to_heads(dropped), grad)
+        if residual:
+            part += grad[block.head_rows(heads)]
         grad_x = place(grad_x, block.head_rows(heads), part, num_src * heads)
     return grad_x.view(num_src, heads, d), grad_dst, grad_src, grad_value
 

@@ -29,11 +29,13 @@ def attend(
     score: str,
     p: float,
     seed: Tensor,
+    residual: bool,
 ) -> Tensor:
-    """y_i = sum over edges j -> i of dropout(alpha_ij) x_j, head by head; x [N_src, heads, d], result [N_dst, heads, d]."""
+    """y_i = sum over edges j -> i of dropout(alpha_ij) x_j (+ x_i), head by head; x [N_src, heads, d], y [N_dst, heads, d]."""
     alpha = weights(col, target, value, score_dst, score_src, score)
     if p > 0:
         counter = torch.arange(alpha.numel(), dtype=torch.int32, device=alpha.device).view_as(alpha)
         alpha = alpha * keep_mask(counter, seed, p) / (1 - p)
     out = x.new_zeros(score_dst.size(0), *x.shape[1:])
-    return out.index_add(0, target, alpha.unsqueeze(-1) * x.index_select(0, col))
+    out = out.index_add(0, target, alpha.unsqueeze(-1) * x.index_select(0, col))
+    return out + x if residual else out
