@@ -2,7 +2,7 @@ import gesm
 
 project = "gesm"
 author = "The gesm authors"
-copyright = author  # noqa: A001
+copyright = author
 version = release = gesm.__version__
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_parser", "sphinx_copybutton"]
