@@ -16,6 +16,7 @@ from gesm.nn.linear import SparseLinear
 from gesm.ops import attend, attention_weights
 from gesm.ops.attend import reference
 from gesm.ops.attend.scores import SCORES
+from gesm.ops.elu import bias_elu_
 
 __all__ = ["EntityAttention"]
 
@@ -132,9 +133,10 @@ class EntityAttention(MessagePassing):
             fused = self.residual and z_src is z_dst
             out = attend(graph, z_src, a, c, score=self.score, dropout=p, residual=fused)
             out = out + z_dst if self.residual and not fused else out
-        # In place: on PubMed each further [N, heads * d] costs as much in page faults as in arithmetic.
-        out = out.flatten(1)
-        out = F.elu_(out if self.bias is None else out.add_(self.bias))
+        # In place, and before any view of it (autograd would copy): on PubMed each further [N, heads * d] costs as much in
+        # page faults as in arithmetic.
+        bias = None if self.bias is None else self.bias.view(self.heads, self.out_channels)
+        out = bias_elu_(out, bias).flatten(1)
 
         extra = []
         if return_attention_weights:
@@ -184,7 +186,7 @@ class EntityAttention(MessagePassing):
 def _scores(x: Tensor, lin: SparseLinear, *attentions: tuple[Tensor, Tensor | None]) -> list[Tensor]:
     """u.z + b for each (u, b), [N, heads], as x (W u): F columns wide instead of heads * d, and no gradient on Z."""
     heads, d = attentions[0][0].shape[1:]
-    weight = lin.weight.view(heads, d, -1)
-    weight = torch.cat([torch.bmm(att.view(heads, 1, d), weight).squeeze(1) for att, _ in attentions])
-    scores = lin.multiply(x, weight).split(heads, dim=1)
+    eye = torch.eye(heads, dtype=x.dtype, device=x.device).view(heads, 1, heads)
+    by_head = torch.cat([(att.view(heads, d, 1) * eye).view(heads * d, heads) for att, _ in attentions], dim=1)
+    scores = lin.multiply(x, (lin.weight.t() @ by_head).t()).split(heads, dim=1)
     return [s if bias is None else s + bias for s, (_, bias) in zip(scores, attentions, strict=True)]

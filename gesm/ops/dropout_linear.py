@@ -6,10 +6,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from gesm.errors import GesmError
+from gesm.ops._random import counters, new_seed, random_bits
 
 __all__ = ["dropout_linear"]
 
-BLOCK_ELEMENTS = 2**18  # 1 MB in float32: the rows at hand stay in a core's cache from mask to product
+BLOCK_ELEMENTS = 2**20  # 4 MB in float32: near the cache of two cores, and still a large matrix product
 
 
 def dropout_linear(
@@ -17,17 +18,17 @@ def dropout_linear(
 ) -> Tensor:
     r"""Linear map of dropped-out features, :math:`y = \mathrm{dropout}_p(x)\, W^{\top}`.
 
-    On a CPU it works by blocks of rows: each is masked and multiplied while it is in cache, so that besides x only one byte an
-    element is kept for backward. One 64-bit word of the generator decides four elements (PyTorch's own mask draws a Bernoulli
-    number each), so p is rounded to a multiple of 2^-16; the scale is that of the rounded p. Elsewhere, and in a traced
-    graph, it is `F.linear(F.dropout(x, p), weight)`.
+    On a CPU it works by blocks of rows, each masked and multiplied while it is near, so that besides x only one byte an element is
+    kept for backward. The mask is a hash of the element's number and one drawn seed, 16 bits an element (PyTorch's
+    own draws a Bernoulli number each), so p is rounded to a multiple of 2^-16; the scale is that of the rounded p. Elsewhere,
+    and in a traced graph, it is `F.linear(F.dropout(x, p), weight)`.
 
     Args:
         x: [N, F].
         weight: [C, F].
         p: probability of dropping an element, in [0, 1).
         training: False is a plain linear map.
-        generator: of the mask; default: PyTorch's own.
+        generator: gives the seed of the mask; default: PyTorch's own.
 
     Returns:
         [N, C].
@@ -41,7 +42,8 @@ def dropout_linear(
         return F.linear(x, weight)
     if x.device.type != "cpu" or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return F.linear(F.dropout(x, p), weight)
-    return _DropoutLinear.apply(x, weight, min(round(p * 2**16), 2**16 - 1), generator)
+    threshold = min(round(p * 2**16), 2**16 - 1)
+    return _DropoutLinear.apply(x, weight, threshold, new_seed(x.device, generator))
 
 
 def _row_blocks(x: Tensor) -> list[slice]:
@@ -51,28 +53,36 @@ def _row_blocks(x: Tensor) -> list[slice]:
 
 class _DropoutLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight, threshold, generator):
+    def forward(ctx, x, weight, threshold, seed):
         ctx.scale = 2**16 / (2**16 - threshold)
-        mask = torch.empty(x.shape, dtype=torch.bool)
+        kept = torch.empty(x.shape, dtype=torch.uint8)
         out = x.new_empty(x.size(0), weight.size(0))
         scaled = weight.t() * ctx.scale
         for rows in _row_blocks(x):
-            part, kept = x[rows], mask[rows]
-            words = torch.empty((part.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None, generator=generator)
-            torch.ge(words.view(torch.int16)[: part.numel()].view_as(part), threshold - 2**15, out=kept)
-            torch.mm(part * kept, scaled, out=out[rows])
-        ctx.save_for_backward(x, weight, mask)
+            mask = _mask(x[rows], rows.start * x.size(1), threshold, seed)
+            kept[rows] = mask
+            torch.mm(mask.mul_(x[rows]), scaled, out=out[rows])
+        ctx.save_for_backward(x, weight, kept)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        x, weight, mask = ctx.saved_tensors
+        x, weight, kept = ctx.saved_tensors
         grad_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
-        grad_weight = torch.zeros_like(weight)
+        grad_weight = torch.zeros_like(weight, memory_format=torch.contiguous_format)
         scaled = weight * ctx.scale
         for rows in _row_blocks(x):
-            grad_weight.addmm_(grad[rows].t(), x[rows] * mask[rows])
+            mask = kept[rows].to(x.dtype)
             if grad_x is not None:
-                torch.mm(grad[rows], scaled, out=grad_x[rows]).mul_(mask[rows])
+                torch.mm(grad[rows], scaled, out=grad_x[rows]).mul_(mask)
+            grad_weight.addmm_(grad[rows].t(), mask.mul_(x[rows]))
         return grad_x, grad_weight.mul_(ctx.scale), None, None
+
+
+def _mask(part: Tensor, start: int, threshold: int, seed: Tensor) -> Tensor:
+    """0 or 1 for each element; two 16-bit halves of a counter's bits decide two elements."""
+    first, last = start // 2, (start + part.numel() + 1) // 2
+    bits = random_bits(counters(first, last), seed).view(torch.int16)
+    bits = bits[start - 2 * first :][: part.numel()].view(part.shape)
+    return torch.ge(bits, threshold - 2**15, out=torch.empty(part.shape, dtype=part.dtype))

@@ -32,13 +32,13 @@ def test_an_explicit_request_is_met_or_refused():
 def test_keep_mask_has_the_right_share_and_no_pattern(p):
     n = 2**20
     seed = new_seed(CPU)
-    mask = keep_mask(torch.arange(n, dtype=torch.int32), seed, p).float()
+    mask = keep_mask(torch.arange(n, dtype=torch.int32), seed, p, torch.float32)
     deviation = (p * (1 - p) / n) ** 0.5
     assert abs(mask.mean() - (1 - p)) < 5 * deviation
     for lag in (1, 2, 8, 512):
         both = (mask[:-lag] * mask[lag:]).mean()
         assert abs(both - (1 - p) ** 2) < 6 * deviation
-    other = keep_mask(torch.arange(n, dtype=torch.int32), seed + 1, p).float()
+    other = keep_mask(torch.arange(n, dtype=torch.int32), seed + 1, p, torch.float32)
     assert abs((mask * other).mean() - (1 - p) ** 2) < 6 * deviation
 
 

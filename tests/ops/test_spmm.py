@@ -6,6 +6,7 @@ from strategies import assert_matches, dense, graphs
 
 from gesm import GesmError, Graph
 from gesm.ops import spmm, use_backend
+from gesm.ops.spmm import cpu
 
 
 def both(graph, x, weight=None):
@@ -101,3 +102,23 @@ def test_bad_input_gets_one_clear_error(call, message):
     graph = Graph(torch.tensor([[0, 1, 2], [1, 2, 3]]), None, 4)
     with pytest.raises(GesmError, match=message):
         call(graph)
+
+
+@given(graphs(bipartite=True), st.integers(1, 4))
+def test_strips_equal_the_plain_product(graph, width):
+    x = torch.randn(graph.num_src, width, dtype=torch.float64)
+    value = torch.randn(graph.num_edges, dtype=torch.float64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu, "STRIP_ROWS", 3)
+        out = cpu._spmm_by_strips(graph.rowptr, graph.col, value, x)
+    assert_matches(out, dense(graph.with_weight(value)) @ x)
+
+
+def test_a_long_operand_with_a_short_result_goes_by_strips(monkeypatch):
+    graph = Graph(torch.stack([torch.randint(40000, (90000,)), torch.randint(9, (90000,))]), torch.rand(90000), (40000, 9))
+    x = torch.randn(40000, 128)
+    seen = []
+    by_strips = cpu._spmm_by_strips
+    monkeypatch.setattr(cpu, "_spmm_by_strips", lambda *args: seen.append(1) or by_strips(*args))
+    assert_matches(spmm(graph, x), dense(graph, torch.float32) @ x, rtol=1e-4, atol=1e-4)
+    assert seen

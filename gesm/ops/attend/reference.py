@@ -11,7 +11,7 @@ __all__ = ["attend", "weights"]
 
 def weights(col: Tensor, target: Tensor, value: Tensor, score_dst: Tensor, score_src: Tensor, score: str) -> Tensor:
     """alpha [E, heads]: softmax of the scores over each target's incoming edges."""
-    s = SCORES[score].value(value.unsqueeze(1), score_dst.index_select(0, target), score_src.index_select(0, col))
+    s = SCORES[score].forward(value.unsqueeze(1), score_dst.index_select(0, target), score_src.index_select(0, col))
     index = target.long().unsqueeze(1).expand_as(s)
     top = torch.zeros_like(score_dst).scatter_reduce(0, index, s.detach(), "amax", include_self=False)
     p = (s - top.index_select(0, target)).exp()
@@ -35,7 +35,7 @@ def attend(
     alpha = weights(col, target, value, score_dst, score_src, score)
     if p > 0:
         counter = torch.arange(alpha.numel(), dtype=torch.int32, device=alpha.device).view_as(alpha)
-        alpha = alpha * keep_mask(counter, seed, p) / (1 - p)
+        alpha = alpha * keep_mask(counter, seed, p, alpha.dtype) / (1 - p)
     out = x.new_zeros(score_dst.size(0), *x.shape[1:])
     out = out.index_add(0, target, alpha.unsqueeze(-1) * x.index_select(0, col))
     return out + x if residual else out

@@ -1,4 +1,4 @@
-"""Score functions of attend: one row each, with the derivatives by the two node scores and the edge weight."""
+"""Score functions of attend: one row each, with the way back."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,27 +12,33 @@ NEGATIVE_SLOPE = 0.2  # of the additive score's LeakyReLU, as in GAT
 
 
 class Score(NamedTuple):
-    """s(w, a, c) and its partial derivatives (by w, a, c); w [E, 1], a and c [E, heads] of target and source."""
+    """s(w, a, c) and its backward, on edges: w [E, 1], a and c [E, heads] of target and source.
 
-    value: Callable[[Tensor, Tensor, Tensor], Tensor]
-    partials: Callable[[Tensor, Tensor, Tensor], tuple[Tensor | None, Tensor, Tensor]]
+    `backward(ds, w, a, c)` gives the gradients of a and c, and that of w before its sum over heads, or None where the score
+    ignores w. It may overwrite ds.
+    """
+
+    forward: Callable[[Tensor, Tensor, Tensor], Tensor]
+    backward: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor | None]]
+
+
+def _product(w: Tensor, a: Tensor, c: Tensor) -> Tensor:
+    return (a * c).mul_(w)
+
+
+def _product_backward(ds: Tensor, w: Tensor, a: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    by_w = ds * a * c
+    ds *= w
+    return ds * c, ds * a, by_w
 
 
 def _additive(w: Tensor, a: Tensor, c: Tensor) -> Tensor:
     return torch.nn.functional.leaky_relu(a + c, NEGATIVE_SLOPE)
 
 
-def _additive_partials(w: Tensor, a: Tensor, c: Tensor) -> tuple[None, Tensor, Tensor]:
-    slope = (a + c > 0).to(a.dtype).mul_(1 - NEGATIVE_SLOPE).add_(NEGATIVE_SLOPE)
-    return None, slope, slope
+def _additive_backward(ds: Tensor, w: Tensor, a: Tensor, c: Tensor) -> tuple[Tensor, Tensor, None]:
+    ds *= (a + c > 0).to(ds.dtype).mul_(1 - NEGATIVE_SLOPE).add_(NEGATIVE_SLOPE)
+    return ds, ds, None
 
 
-def _product(w: Tensor, a: Tensor, c: Tensor) -> Tensor:
-    return w * a * c
-
-
-def _product_partials(w: Tensor, a: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return a * c, w * c, w * a
-
-
-SCORES = {"product": Score(_product, _product_partials), "additive": Score(_additive, _additive_partials)}
+SCORES = {"product": Score(_product, _product_backward), "additive": Score(_additive, _additive_backward)}

