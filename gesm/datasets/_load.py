@@ -107,8 +107,6 @@ def _check_counts(spec: Spec, data: Data, place: Path) -> None:
         "num_features": data.num_features,
         "num_classes": classes,
     }
-    wrong = [
-        f"{key} {value}, expected {getattr(spec, key)}" for key, value in found.items() if value != getattr(spec, key)
-    ]
+    wrong = [f"{key} {value}, expected {getattr(spec, key)}" for key, value in found.items() if value != getattr(spec, key)]
     if wrong:
         raise GesmError(f"{place} does not hold the published {spec.name}: {'; '.join(wrong)}. Put the original there.")

@@ -9,9 +9,7 @@ from torch_geometric.utils import coalesce, remove_self_loops, to_undirected
 from gesm.errors import GesmError
 
 MASKS = {"train": "train_mask", "valid": "val_mask", "test": "test_mask"}
-FILES = tuple(
-    f"{split}_{part}" for split in MASKS for part in ("feats.npy", "graph_id.npy", "graph.json", "labels.npy")
-)
+FILES = tuple(f"{split}_{part}" for split in MASKS for part in ("feats.npy", "graph_id.npy", "graph.json", "labels.npy"))
 
 
 def _array(files: dict[str, bytes], name: str) -> torch.Tensor:

@@ -7,9 +7,7 @@ from gesm.datasets._splits import sixty_twenty_twenty
 from gesm.errors import GesmError
 
 
-def synthetic(
-    num_nodes: int = 60, num_classes: int = 3, task: str = "multiclass", num_graphs: int = 1, seed: int = 0
-) -> Data:
+def synthetic(num_nodes: int = 60, num_classes: int = 3, task: str = "multiclass", num_graphs: int = 1, seed: int = 0) -> Data:
     """Make a planted-partition graph that looks like what `load` returns, for examples and tests without files.
 
     Every node draws 4 neighbours, each from its own class with probability 0.8; x = one-hot class + noise, padded to 16

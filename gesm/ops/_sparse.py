@@ -28,6 +28,12 @@ with warnings.catch_warnings():  # the first CSR of a process announces the beta
     torch.sparse_csr_tensor(torch.zeros(1, dtype=torch.int32), torch.empty(0, dtype=torch.int32), torch.empty(0), (0, 0))
 
 
+# glibc keeps freed memory up to twice the largest mapped block that was ever freed (32 MB at most), and returns more to the
+# system, whose page faults then cost as much as the kernels. One large block, never touched, sets that bound: attend on PubMed
+# is 15 % faster. Other allocators ignore it.
+torch.empty(2**23 - 2**16)
+
+
 def _csr(rowptr: Tensor, col: Tensor, value: Tensor, num_cols: int) -> Tensor:
     size = (rowptr.numel() - 1, num_cols)
     return torch.sparse_csr_tensor(rowptr, col, value, size, check_invariants=False)

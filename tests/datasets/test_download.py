@@ -54,9 +54,7 @@ def test_offline_asks_nobody(serve, tiny, npz_file, monkeypatch):
     tiny()
     (serve.folder / "a.npz").write_bytes(npz_file)
     monkeypatch.setenv("GESM_OFFLINE", "1")
-    with pytest.raises(
-        GesmError, match=r"tiny is not on this machine and GESM_OFFLINE forbids the download. Put a\.npz"
-    ):
+    with pytest.raises(GesmError, match=r"tiny is not on this machine and GESM_OFFLINE forbids the download. Put a\.npz"):
         load("tiny")
     monkeypatch.setenv("GESM_OFFLINE", "0")
     assert load("tiny").num_nodes == 5

@@ -60,9 +60,7 @@ def test_read_only_folder_is_enough(home, tiny, npz_file, write):
 @pytest.mark.parametrize("damage", [lambda b: b[:-7], lambda b: b"", lambda b: bytes([b[0] ^ 1]) + b[1:]])
 def test_truncated_or_altered_file_is_named(home, tiny, npz_file, write, damage):
     folder = write(home / "made/raw", {"a.npz": damage(npz_file)})
-    with pytest.raises(
-        GesmError, match=f"{folder / 'a.npz'}: truncated or altered.*expected {sha256(npz_file)}.*Delete"
-    ):
+    with pytest.raises(GesmError, match=f"{folder / 'a.npz'}: truncated or altered.*expected {sha256(npz_file)}.*Delete"):
         load("tiny")
 
 
@@ -105,9 +103,7 @@ def test_malicious_pickle_is_an_error(home, register, planetoid_files, write):
 
 @pytest.mark.parametrize("name", ["corra", "", None, 3])
 def test_unknown_name_lists_the_known(name):
-    with pytest.raises(
-        GesmError, match=r"no data set .*choose one of cora, citeseer, pubmed, computers, photo, cs, phys"
-    ):
+    with pytest.raises(GesmError, match=r"no data set .*choose one of cora, citeseer, pubmed, computers, photo, cs, phys"):
         load(name)
 
 

@@ -82,7 +82,7 @@ def attend_backward(
     grad = grad.contiguous().view(grad.size(0) * heads, d)
     grad_dst, grad_src = x.new_empty(score_dst.shape), x.new_empty(score_src.shape)
     grad_value = torch.zeros_like(value) if needs_value else value.new_empty(0)
-    alpha, grad_src_edge = x.new_empty(col.numel(), heads), x.new_empty(col.numel(), heads)
+    alpha, grad_src_edge = x.new_empty(0, heads), x.new_empty(0, heads)
 
     for block in blocks(rowptr, col, heads):
         w = value[block.entries].unsqueeze(1)
@@ -91,19 +91,19 @@ def attend_backward(
         weight = SCORES[score].forward(w, a, c).sub_(lse[block.rows].index_select(0, block.row)).exp_()
         dot = csr_sddmm(block.heads_rowptr, block.heads_col, grad[block.head_rows(heads)], x)
         dot = block.from_heads(dot, heads)
+        kept = weight
         if p > 0:
             keep = _keep(block, dot, seed, p)
             dot *= keep
-            torch.mul(weight, keep, out=alpha[block.entries])
-        else:
-            alpha[block.entries] = weight
+            kept = keep.mul_(weight)
+        alpha = place(alpha, block.entries, kept, col.numel())
         delta = segment_sum(block, weight * dot)
         ds = dot.sub_(delta.index_select(0, block.row)).mul_(weight)
         by_dst, by_src, by_value = SCORES[score].backward(ds, w, a, c)
         grad_dst[block.rows] = segment_sum(block, by_dst)
-        grad_src_edge[block.entries] = by_src
+        grad_src_edge = place(grad_src_edge, block.entries, by_src, col.numel())
         if needs_value and by_value is not None:
-            grad_value[block.entries] = by_value.sum(1)
+            grad_value[block.entries] = by_value().sum(1)
 
     grad_x = x.new_empty(0, d)
     for block in blocks(colptr, row, heads, to_csc):

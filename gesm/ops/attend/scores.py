@@ -14,22 +14,21 @@ NEGATIVE_SLOPE = 0.2  # of the additive score's LeakyReLU, as in GAT
 class Score(NamedTuple):
     """s(w, a, c) and its backward, on edges: w [E, 1], a and c [E, heads] of target and source.
 
-    `backward(ds, w, a, c)` gives the gradients of a and c, and that of w before its sum over heads, or None where the score
-    ignores w. It may overwrite ds.
+    `backward(ds, w, a, c)` gives the gradients of a and c, and a function for that of w (before its sum over heads), which few
+    ask for, or None where the score ignores w. It may overwrite ds.
     """
 
     forward: Callable[[Tensor, Tensor, Tensor], Tensor]
-    backward: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor | None]]
+    backward: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Callable[[], Tensor] | None]]
 
 
 def _product(w: Tensor, a: Tensor, c: Tensor) -> Tensor:
     return (a * c).mul_(w)
 
 
-def _product_backward(ds: Tensor, w: Tensor, a: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    by_w = ds * a * c
-    ds *= w
-    return ds * c, ds * a, by_w
+def _product_backward(ds: Tensor, w: Tensor, a: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
+    scaled = ds * w
+    return scaled * c, scaled * a, lambda: ds * a * c
 
 
 def _additive(w: Tensor, a: Tensor, c: Tensor) -> Tensor:
