@@ -23,12 +23,6 @@ class SparseLinear(Linear):
         - **output:** :math:`(N, F_{out})`
     """
 
-    def reset_parameters(self) -> None:
-        """Draws all parameters anew."""
-        # Stored as [in, out] under PyG's shape [out, in]: what the sparse product and its gradient work with.
-        self.weight.data = self.weight.data.t().contiguous().t()
-        super().reset_parameters()
-
     def forward(self, x: Tensor) -> Tensor:
         """x W^T + b."""
         self.check(x)

@@ -18,8 +18,8 @@ def dropout_linear(
 ) -> Tensor:
     r"""Linear map of dropped-out features, :math:`y = \mathrm{dropout}_p(x)\, W^{\top}`.
 
-    On a CPU it works by blocks of rows, each masked and multiplied while it is near, so that besides x only one byte an element is
-    kept for backward. The mask is a hash of the element's number and one drawn seed, 16 bits an element (PyTorch's
+    On a CPU it works by blocks of rows, each masked and multiplied while it is near, so that besides x only one byte an
+    element is kept for backward. The mask is a hash of the element's number and one drawn seed, 16 bits an element (PyTorch's
     own draws a Bernoulli number each), so p is rounded to a multiple of 2^-16; the scale is that of the rounded p. Elsewhere,
     and in a traced graph, it is `F.linear(F.dropout(x, p), weight)`.
 
