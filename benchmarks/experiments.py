@@ -17,7 +17,9 @@ from benchmarks.machine import describe, seconds
 from benchmarks.workloads import HEADS, HIDDEN, load
 from gesm import Graph, as_graph
 from gesm.ops import spmm
+from gesm.ops._random import counters, random_bits
 from gesm.ops._sparse import blocks, csr_matmul, csr_sddmm, segment_max, segment_sum
+from gesm.ops.spmm.cpu import _spmm_by_strips
 
 Ways = dict[str, Callable[[], torch.Tensor]]
 
@@ -34,9 +36,10 @@ def heads(graph: Graph, alpha: torch.Tensor, x: torch.Tensor) -> dict[str, Ways]
     )]  # fmt: skip
     return {
         "weighted sum (SpMM)": {
-            "expanded CSR, int32": lambda: csr_matmul(block.heads_rowptr, block.heads_col, wide, flat).view(x.shape),
-            "expanded CSR, int64": lambda: csr_matmul(*index64, wide, flat).view(x.shape),
-            "expanded CSR, csr @ x": lambda: (matrix @ flat).view(x.shape),
+            "expanded CSR, embedding_bag": lambda: csr_matmul(block.heads_rowptr, block.heads_col, wide, flat).view(x.shape),
+            "... int64": lambda: csr_matmul(*index64, wide, flat).view(x.shape),
+            '... torch.sparse.mm(csr, x, "sum")': lambda: torch.sparse.mm(matrix, flat, "sum").view(x.shape),
+            "... csr @ x (MKL)": lambda: (matrix @ flat).view(x.shape),
             "a loop over heads": per_head[0],
         },
         "dot products of edges (SDDMM)": {
@@ -53,11 +56,11 @@ def segments(graph: Graph, s: torch.Tensor) -> dict[str, Ways]:
     by_segment = lambda reduce: torch.segment_reduce(s, reduce, offsets=offsets, axis=0, unsafe=True)  # noqa: E731
     return {
         "segment maximum": {
-            "CSR with identity columns": lambda: segment_max(block, s),
+            'torch.sparse.mm(csr, x, "amax")': lambda: segment_max(block, s),
             "torch.segment_reduce": lambda: by_segment("max"),
         },
         "segment sum": {
-            "CSR with identity columns": lambda: segment_sum(block, s),
+            "embedding_bag": lambda: segment_sum(block, s),
             "torch.segment_reduce": lambda: by_segment("sum"),
         },
     }
@@ -70,6 +73,7 @@ def narrow(graph: Graph, width: int) -> dict[str, Ways]:
     build = lambda: torch.sparse_csr_tensor(graph.rowptr, graph.col, graph.weight, size, check_invariants=False)  # noqa: E731
     return {
         f"one step, {width} columns": {
+            "embedding_bag": lambda: csr_matmul(graph.rowptr, graph.col, graph.weight, x),
             'torch.sparse.mm(csr, x, "sum")': lambda: torch.sparse.mm(build(), x, "sum"),
             "csr @ x (MKL)": lambda: build() @ x,
         }
@@ -88,6 +92,7 @@ def products(x: torch.Tensor) -> dict[str, Ways]:
         },
         "gradient of W": {
             "sparse": lambda: csr_matmul(csr.colptr, csr.row, csr.csc_weight, grad),
+            "sparse, strips of dZ": lambda: _spmm_by_strips(csr.colptr, csr.row, csr.csc_weight, grad),
             "dense": lambda: x.t() @ grad,
         },
     }
@@ -100,8 +105,14 @@ def masks(h: torch.Tensor) -> dict[str, Ways]:
     def from_words() -> torch.Tensor:
         return words.random_(-(2**63), None).view(torch.int16)[: h.numel()].view(h.shape) >= round(0.3 * 2**16) - 2**15
 
+    def from_hash() -> torch.Tensor:
+        bits = random_bits(counters(0, (h.numel() + 1) // 2), seed).view(torch.int16)[: h.numel()].view(h.shape)
+        return torch.ge(bits, round(0.3 * 2**16) - 2**15, out=torch.empty_like(h))
+
+    seed = torch.tensor([1])
     return {
         "mask of [N, 512]": {
+            "hash of the position, two elements a word, as float": from_hash,
             "64-bit words, four elements each": from_words,
             "bernoulli": lambda: torch.empty_like(h, dtype=torch.bool).bernoulli_(0.7),
         }
