@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gesm.errors import GesmError
-from gesm.graph import Graph
+from gesm.graph import Graph, is_constant
 
 __all__ = ["as_graph"]
 
@@ -43,21 +43,23 @@ def as_graph(adj: Any, edge_weight: Tensor | None = None, num_nodes: int | tuple
             raise GesmError("a sparse adjacency carries its own weights; edge_weight goes with an edge_index only")
     tensors = [t for t in (adj, edge_weight) if t is not None]
     # A traced graph would be guarded by the identity of its tensors, and compiled anew for each.
-    if torch.compiler.is_compiling() or not all(map(_is_constant, tensors)):
+    if torch.compiler.is_compiling() or not all(map(is_constant, tensors)):
         return _make_graph(adj, edge_weight, num_nodes)
-    key, versions = (*map(id, tensors), num_nodes), tuple(t._version for t in tensors)
+    num_nodes = tuple(num_nodes) if isinstance(num_nodes, list) else num_nodes
+    key, versions = (*map(id, tensors), num_nodes), tuple(map(_version, tensors))
     if key in _graphs:
         refs, seen, graph = _graphs[key]
         if seen == versions and all(ref() is t for ref, t in zip(refs, tensors, strict=True)):
             return graph
-    graph = _make_graph(adj, edge_weight, num_nodes)
+    with torch.inference_mode(False):  # a Graph made in evaluation serves the training step after it
+        graph = _make_graph(adj, edge_weight, num_nodes)
     refs = [weakref.ref(t, lambda _: _graphs.pop(key, None)) for t in tensors]
     _graphs[key] = (refs, versions, graph)
     return graph
 
 
-def _is_constant(t: Any) -> bool:
-    return isinstance(t, Tensor) and not (t.is_inference() or t.requires_grad)
+def _version(t: Tensor) -> int:
+    return t.as_tensor()._version if hasattr(t, "as_tensor") else t._version  # PyG's EdgeIndex counts apart
 
 
 def _make_graph(adj: Any, edge_weight: Tensor | None, num_nodes: int | tuple[int, int] | None) -> Graph:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ def _sort_edges(edge_index: Tensor, num_src: int, num_dst: int, loops: int) -> l
     """CSR by target, its transpose and the permutations between them.
 
     The result has a static size (E, or E + N with self-loops), so that it can be traced: edges that self-loops displace are
-    sorted behind `rowptr[-1]`, where no kernel looks.
+    sorted behind `rowptr[-1]` and point to a target N that does not exist.
     """
     src, dst = edge_index[0].long(), edge_index[1].long()
     dropped = None
@@ -40,7 +41,7 @@ def _sort_edges(edge_index: Tensor, num_src: int, num_dst: int, loops: int) -> l
     to_csc = src_key[perm].argsort(stable=True)
     rows = torch.searchsorted(dst_key[perm], torch.arange(num_dst + 1, device=src.device))
     cols = torch.searchsorted(src_key[perm][to_csc], torch.arange(num_src + 1, device=src.device))
-    col, target = src[perm].to(dtype), dst[perm].to(dtype)
+    col, target = src[perm].to(dtype), dst_key[perm].to(dtype)
     row = target[to_csc]
     return [rows.to(dtype), col, target, perm.to(dtype), cols.to(dtype), row, to_csc.to(dtype)]
 
@@ -80,15 +81,14 @@ def _check_edges(edge_index: Any, num_nodes: Any) -> tuple[int, int]:
         )
     if edge_index.dtype not in (torch.int32, torch.int64):
         raise GesmError(f"edge_index must be int32 or int64, got {edge_index.dtype}; convert it with edge_index.long()")
-    if isinstance(num_nodes, (tuple, list)):
-        num_src, num_dst = num_nodes
-    else:
-        if num_nodes is None:
-            num_nodes = int(edge_index.max()) + 1 if edge_index.numel() else 0
-        num_src = num_dst = num_nodes
-    if not torch.compiler.is_compiling() and (num_src < 0 or num_dst < 0):
-        raise GesmError(f"num_nodes must not be negative, got {num_nodes}")
-    return num_src, num_dst
+    if num_nodes is None and hasattr(edge_index, "sparse_size"):  # PyG's EdgeIndex may know its size
+        num_nodes = edge_index.sparse_size() if None not in edge_index.sparse_size() else None
+    if num_nodes is None:
+        num_nodes = int(edge_index.max()) + 1 if edge_index.numel() else 0
+    size = tuple(num_nodes) if isinstance(num_nodes, (tuple, list)) else (num_nodes, num_nodes)
+    if not torch.compiler.is_compiling() and (len(size) != 2 or not all(isinstance(n, int) and n >= 0 for n in size)):
+        raise GesmError(f"num_nodes must be an int >= 0 or two of them, (num_src, num_dst), got {num_nodes!r}")
+    return size
 
 
 def _check_weight(weight: Tensor | None, edge_index: Tensor) -> Tensor | None:
@@ -186,12 +186,7 @@ class Graph:
         """The weights in the order of the transpose; kept, unless a gradient has to flow through it."""
         if self.weight is None:
             return None
-        if "csc_weight" in self._cache:
-            return self._cache["csc_weight"]
-        weight = self.weight.index_select(0, self.to_csc)
-        if not (torch.compiler.is_compiling() or weight.requires_grad):
-            self._cache["csc_weight"] = weight
-        return weight
+        return self._keep("csc_weight", lambda: self.weight.index_select(0, self.to_csc))
 
     def __repr__(self) -> str:
         nodes = f"{self.num_src} -> {self.num_dst}" if self.is_bipartite else str(self.num_nodes)
@@ -199,6 +194,8 @@ class Graph:
 
     def with_weight(self, weight: Tensor | None) -> Graph:
         """The same edges with other weights [E], given in CSR order."""
+        if weight is not None and (weight.dim() != 1 or weight.size(0) != self.num_edges):
+            raise GesmError(f"weight must have shape [{self.num_edges}], one weight an edge, got {list(weight.shape)}")
         graph = object.__new__(Graph)
         graph.__dict__.update(self.__dict__)
         graph.weight, graph._cache = weight, {}
@@ -252,13 +249,21 @@ class Graph:
         if dtype is None:
             dtype = torch.float32 if self.weight is None else self.weight.dtype
         key = (normalization, self_loops, dtype)
-        if key in self._cache:
-            return self._cache[key]
-        graph = self.with_self_loops() if self_loops else self
-        graph = graph.with_weight(_normalize(graph, normalization, dtype))
-        if not (torch.compiler.is_compiling() or graph.weight.requires_grad):
-            self._cache[key] = graph
-        return graph
+
+        def make() -> Graph:
+            graph = self.with_self_loops() if self_loops else self
+            return graph.with_weight(_normalize(graph, normalization, dtype))
+
+        return self._keep(key, make)
+
+    def _keep(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What `make` derives from the weights, kept unless a gradient flows through them."""
+        if torch.compiler.is_compiling() or (self.weight is not None and not is_constant(self.weight)):
+            return make()
+        if key not in self._cache:
+            with torch.inference_mode(False):  # what evaluation leaves here, the next training step uses
+                self._cache[key] = make()
+        return self._cache[key]
 
     def to(self, device: torch.device | str) -> Graph:
         """The graph on another device (itself if it is there already)."""
@@ -287,8 +292,8 @@ class Graph:
         if adj_t.dim() != 2:
             raise GesmError(f"a sparse adjacency must have two dimensions, got shape {tuple(adj_t.shape)}")
         if adj_t.layout is torch.sparse_coo:
-            dst, src = adj_t._indices()
-            weight = adj_t._values()
+            adj_t = adj_t.coalesce()
+            (dst, src), weight = adj_t.indices(), adj_t.values()
         elif adj_t.layout is torch.sparse_csr:
             dst, src, weight = _expand_pointer(adj_t.crow_indices()), adj_t.col_indices(), adj_t.values()
         elif adj_t.layout is torch.sparse_csc:
@@ -332,17 +337,21 @@ class Graph:
 def _normalize(graph: Graph, normalization: str, dtype: torch.dtype) -> Tensor:
     weight = graph.weight
     weight = graph.col.new_ones(graph.num_edges, dtype=dtype) if weight is None else weight.to(dtype)
-    # Displaced self-loops of a traced graph lie behind rowptr[-1]; their weight must not reach a sum.
-    if torch.compiler.is_compiling():
-        weight = weight * (torch.arange(graph.num_edges, device=graph.device) < graph.rowptr[-1])
+    if torch.compiler.is_compiling():  # displaced edges must not reach a sum
+        weight = weight * (graph.target < graph.num_dst)
     if normalization == "col":
         total = weight.new_zeros(graph.num_src).index_add(0, graph.col, weight)
         return _divide(weight, total.index_select(0, graph.col))
-    total = weight.new_zeros(graph.num_dst).index_add(0, graph.target, weight)
+    total = weight.new_zeros(graph.num_dst + 1).index_add(0, graph.target, weight)
     if normalization == "row":
         return _divide(weight, total.index_select(0, graph.target))
     scale = _divide(torch.ones_like(total), total.sqrt())
     return scale.index_select(0, graph.target) * weight * scale.index_select(0, graph.col)
+
+
+def is_constant(t: Any) -> bool:
+    """Whether what is computed from the tensor may be kept for later calls."""
+    return isinstance(t, Tensor) and not (t.is_inference() or t.requires_grad)
 
 
 def _divide(a: Tensor, b: Tensor) -> Tensor:

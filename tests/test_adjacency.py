@@ -105,3 +105,16 @@ def test_inference_tensors_work():
 def test_bad_input_gets_one_clear_error(make, message):
     with pytest.raises(GesmError, match=message):
         make()
+
+
+def test_an_edge_index_object_changed_in_place_is_noticed():
+    edges = EdgeIndex(EDGES.clone(), sparse_size=(4, 4))
+    first = as_graph(edges, None, [4, 4])
+    assert as_graph(edges, None, (4, 4)) is first
+    edges.as_tensor()[0, 0] = 3
+    assert dense(as_graph(edges, None, 4))[0, 3] == 1
+
+
+def test_coo_weights_keep_their_gradient():
+    adj = adjacency().to_sparse().requires_grad_()
+    assert as_graph(adj, None, 4).weight.requires_grad

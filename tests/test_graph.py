@@ -3,6 +3,7 @@ import pytest
 import torch
 from hypothesis import given
 from strategies import assert_matches, dense, dense_transition, graphs
+from torch_geometric import EdgeIndex
 from torch_geometric.data import Batch, Data
 
 from gesm import GesmError, Graph
@@ -105,7 +106,10 @@ def test_to_and_repr():
         (lambda: Graph(EDGES, WEIGHT[:3], 4), r"shape \[6\].*\(3,\)"),
         (lambda: Graph(EDGES, [1.0] * 6, 4), "edge_weight must be a tensor"),
         (lambda: Graph(EDGES, WEIGHT.to("meta"), 4), "edge_weight is on meta"),
-        (lambda: Graph(EDGES, None, -1), "must not be negative"),
+        (lambda: Graph(EDGES, None, (4, 4, 4)), r"or two of them.*\(4, 4, 4\)"),
+        (lambda: Graph(EDGES, None, 4.0), "int >= 0 or two of them.*4.0"),
+        (lambda: Graph(EDGES, None, 4).with_weight(WEIGHT[:2]), r"shape \[6\].*\[2\]"),
+        (lambda: Graph(EDGES, None, -1), "int >= 0 or two of them.*got -1"),
         (lambda: Graph(EDGES, None, 4).transition("both"), "'col', 'row', 'sym'.*'both'"),
         (lambda: Graph(EDGES, None, 4).with_self_loops(existing="drop"), "'replace' or 'keep'"),
         (lambda: Graph(EDGES, None, (4, 5)).with_self_loops(), "as many sources as targets"),
@@ -115,3 +119,18 @@ def test_to_and_repr():
 def test_bad_input_gets_one_clear_error(make, message):
     with pytest.raises(GesmError, match=message):
         make()
+
+
+def test_a_learned_weight_is_never_kept():
+    weight = WEIGHT.clone().requires_grad_()
+    graph = Graph(EDGES, weight, 4)
+    with torch.no_grad():
+        graph.transition()
+        assert graph.csc_weight is not None
+    assert graph.transition().weight.requires_grad
+    assert graph.csc_weight.requires_grad
+
+
+def test_edge_index_that_knows_its_size():
+    edges = EdgeIndex(EDGES[:, :2], sparse_size=(5, 5))
+    assert Graph(edges).num_nodes == 5

@@ -2,18 +2,16 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
 from torch_geometric.utils import add_self_loops, remove_self_loops
 
 from gesm.adjacency import as_graph
+from gesm.errors import GesmError
 from gesm.graph import Graph
 
-__all__ = ["check_features", "looped_edges", "needs_messages"]
-
-import torch
-
-from gesm.errors import GesmError
+__all__ = ["check_features", "looped_edges", "message_passing_options", "needs_messages"]
 
 _HOOKS = (
     "_propagate_forward_pre_hooks",
@@ -23,6 +21,15 @@ _HOOKS = (
     "_aggregate_forward_pre_hooks",
     "_aggregate_forward_hooks",
 )
+
+
+def message_passing_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of `MessagePassing` with the two that the layers' mathematics fixes."""
+    fixed = {"aggr": "add", "flow": "source_to_target"}
+    for name, value in fixed.items():
+        if options.get(name, value) != value:
+            raise GesmError(f"{name} must be {value!r}, which the layer is defined with, got {options[name]!r}")
+    return {**options, **fixed}
 
 
 def needs_messages(module: MessagePassing) -> bool:
@@ -42,7 +49,7 @@ def looped_edges(
     if not (isinstance(adj, Tensor) and adj.layout is torch.strided):
         graph = as_graph(adj, edge_weight, size)
         adj, edge_weight = graph.edge_index, graph.weight
-    if self_loops and size[0] == size[1]:
+    if self_loops:
         adj, edge_weight = remove_self_loops(adj, edge_weight)
         adj, edge_weight = add_self_loops(adj, edge_weight, 1.0, size[0])
     graph = Graph(adj, edge_weight, size).transition(normalization, self_loops=False, dtype=dtype)

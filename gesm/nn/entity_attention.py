@@ -11,9 +11,11 @@ from torch_geometric.nn.inits import glorot, zeros
 
 from gesm.adjacency import as_graph
 from gesm.errors import GesmError
-from gesm.nn._messages import check_features, looped_edges, needs_messages
+from gesm.graph import Graph
+from gesm.nn._messages import check_features, looped_edges, message_passing_options, needs_messages
 from gesm.nn.linear import SparseLinear
 from gesm.ops import attend, attention_weights
+from gesm.ops._checks import accumulation_dtype
 from gesm.ops.attend import reference
 from gesm.ops.attend.scores import SCORES
 from gesm.ops.elu import bias_elu_
@@ -68,8 +70,7 @@ class EntityAttention(MessagePassing):
         bias: bool = True,
         **kwargs: Any,
     ):
-        kwargs.setdefault("aggr", "add")
-        super().__init__(node_dim=0, **kwargs)
+        super().__init__(node_dim=0, **message_passing_options(kwargs))
         if score not in SCORES:
             raise GesmError(f"score must be one of {', '.join(map(repr, SCORES))}, got {score!r}")
         if not 0 <= dropout < 1:
@@ -122,25 +123,27 @@ class EntityAttention(MessagePassing):
     ) -> Any:
         """One hop of attention; see the class for shapes."""
         z_src, z_dst, a, c = self._project(x)
-        size = (z_src.size(0), z_dst.size(0))
+        size, loops = (z_src.size(0), z_dst.size(0)), self.add_self_loops and z_src is z_dst
+        transition = lambda: self._transition(edge_index, edge_weight, size, loops, z_src.dtype)  # noqa: E731
 
+        bias = None if self.bias is None else self.bias.view(self.heads, self.out_channels)
         if needs_messages(self):
-            out = self._attend_by_messages(edge_index, edge_weight, z_src, a, c, size)
+            out = self._attend_by_messages(edge_index, edge_weight, z_src, a, c, size, loops)
             out = out + z_dst if self.residual else out
+            out = F.elu(out if bias is None else out + bias)
         else:
-            graph = self._transition(edge_index, edge_weight, size, z_src.dtype)
             p = self.dropout if self.training else 0.0
             fused = self.residual and z_src is z_dst
-            out = attend(graph, z_src, a, c, score=self.score, dropout=p, residual=fused)
+            out = attend(transition(), z_src, a, c, score=self.score, dropout=p, residual=fused)
             out = out + z_dst if self.residual and not fused else out
-        # In place, and before any view of it (autograd would copy): on PubMed each further [N, heads * d] costs as much in
-        # page faults as in arithmetic.
-        bias = None if self.bias is None else self.bias.view(self.heads, self.out_channels)
-        out = bias_elu_(out, bias).flatten(1)
+            # In place, and before any view of it (autograd would copy): on PubMed each further [N, heads * d] costs as much
+            # in page faults as in arithmetic.
+            out = bias_elu_(out, bias)
+        out = out.flatten(1)
 
         extra = []
         if return_attention_weights:
-            graph = self._transition(edge_index, edge_weight, size, z_src.dtype)
+            graph = transition()
             extra.append((graph.edge_index, attention_weights(graph, a, c, score=self.score)))
         if return_embedding:
             extra.append(z_dst.flatten(1))
@@ -161,17 +164,25 @@ class EntityAttention(MessagePassing):
         z_src, z_dst = lin_src(x_src).view(shape), lin_dst(x_dst).view(shape)
         return z_src, z_dst, *_scores(x_dst, lin_dst, dst), *_scores(x_src, lin_src, src)
 
-    def _transition(self, edge_index: Any, edge_weight: Tensor | None, size: tuple[int, int], dtype: torch.dtype) -> Any:
+    def _transition(
+        self, edge_index: Any, edge_weight: Tensor | None, size: tuple[int, int], loops: bool, dtype: torch.dtype
+    ) -> Graph:
         graph = as_graph(edge_index, edge_weight, size)
-        dtype = dtype if dtype.itemsize >= 4 else torch.float32
-        return graph.transition(self.normalization, self.add_self_loops, dtype)
+        return graph.transition(self.normalization, loops, accumulation_dtype(dtype))
 
     def _attend_by_messages(
-        self, edge_index: Any, edge_weight: Tensor | None, z: Tensor, a: Tensor, c: Tensor, size: tuple[int, int]
+        self,
+        edge_index: Any,
+        edge_weight: Tensor | None,
+        z: Tensor,
+        a: Tensor,
+        c: Tensor,
+        size: tuple[int, int],
+        loops: bool,
     ) -> Tensor:
-        loops = self.add_self_loops
-        edge_index, p = looped_edges(edge_index, edge_weight, size, self.normalization, loops, z.dtype)
-        alpha = reference.weights(edge_index[0], edge_index[1], p, a, c, self.score)
+        dtype = accumulation_dtype(z.dtype)
+        edge_index, p = looped_edges(edge_index, edge_weight, size, self.normalization, loops, dtype)
+        alpha = reference.weights(edge_index[0], edge_index[1], p, a.to(dtype), c.to(dtype), self.score).to(z.dtype)
         alpha = F.dropout(alpha, self.dropout, self.training)
         return self.propagate(edge_index, x=(z, a), alpha=alpha, size=size)
 

@@ -7,7 +7,7 @@ from torch_geometric.nn import MessagePassing
 
 from gesm.adjacency import as_graph
 from gesm.errors import GesmError
-from gesm.nn._messages import needs_messages
+from gesm.nn._messages import check_features, message_passing_options, needs_messages
 from gesm.nn.entity_attention import EntityAttention
 from gesm.nn.step_mixture import StepMixture
 
@@ -20,7 +20,8 @@ class GESMConv(MessagePassing):
     .. math::
         \mathbf{Y} = \sum_{k=0}^{K} \mathbf{P}^k \mathbf{H} \mathbf{B}_k + \mathbf{b}
 
-    with :math:`\mathbf{H}` the output of :class:`gesm.nn.EntityAttention` and the sum a :class:`gesm.nn.StepMixture`.
+    with :math:`\mathbf{H}` the output of :class:`gesm.nn.EntityAttention` and the sum a :class:`gesm.nn.StepMixture`, the
+    attributes `attention` and `mixture`; hooks on messages belong on these.
 
     Args:
         in_channels (int): Size of each input sample, or :obj:`-1` to derive the size from the first input(s) to the forward
@@ -62,6 +63,7 @@ class GESMConv(MessagePassing):
         bias: bool = True,
         **kwargs: Any,
     ):
+        kwargs = message_passing_options(kwargs)
         super().__init__(**kwargs)
         self.in_channels = in_channels
         self.hidden_channels = hidden_channels
@@ -91,13 +93,14 @@ class GESMConv(MessagePassing):
         return_embedding: bool = False,
     ) -> Any:
         """Attention, then mixture; see the class for shapes."""
-        if not isinstance(x, Tensor):  # to_hetero passes an edge type's two ends even where they are one
+        if isinstance(x, (tuple, list)):  # to_hetero passes an edge type's two ends even where they are one
             if x[0] is not x[1]:
                 raise GesmError(
                     f"GESMConv walks K={self.K} steps on one set of nodes, but got a bipartite pair of {x[0].size(0)} sources "
                     f"and {x[1].size(0)} targets; use EntityAttention for such edges"
                 )
             x = x[0]
+        check_features(x)
         if not (needs_messages(self.attention) or needs_messages(self.mixture)):
             edge_index, edge_weight = as_graph(edge_index, edge_weight, x.size(0)), None
         flags = {"return_attention_weights": return_attention_weights, "return_embedding": return_embedding}

@@ -35,6 +35,8 @@ class SparseLinear(Linear):
             self.initialize_parameters(None, (x,))
         if x.size(-1) != self.in_channels:
             raise GesmError(f"x has {x.size(-1)} features, but the layer was made for in_channels={self.in_channels}")
+        if x.dtype != self.weight.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise GesmError(f"x is {x.dtype} but the layer {self.weight.dtype}; convert x, or the layer with .to({x.dtype})")
 
     @staticmethod
     def multiply(x: Tensor, weight: Tensor) -> Tensor:

@@ -12,9 +12,10 @@ from torch_geometric.nn import MessagePassing
 from gesm.adjacency import as_graph
 from gesm.errors import GesmError
 from gesm.graph import Graph
-from gesm.nn._messages import check_features, looped_edges, needs_messages
+from gesm.nn._messages import check_features, looped_edges, message_passing_options, needs_messages
 from gesm.nn.linear import SparseLinear
 from gesm.ops import dropout_linear, mix, spmm
+from gesm.ops._checks import accumulation_dtype
 
 __all__ = ["StepMixture"]
 
@@ -77,8 +78,7 @@ class StepMixture(MessagePassing):
         bias: bool = True,
         **kwargs: Any,
     ):
-        kwargs.setdefault("aggr", "add")
-        super().__init__(**kwargs)
+        super().__init__(**message_passing_options(kwargs))
         if mode not in ("sum", "concat"):
             raise GesmError(f"mode must be 'sum' or 'concat', got {mode!r}")
         if (mode == "sum") != (out_channels is not None):
@@ -119,13 +119,12 @@ class StepMixture(MessagePassing):
                 f"a walk of K={self.K} steps stays on one set of nodes, but the graph is bipartite ({size[0]} sources, "
                 f"{size[1]} targets); use K <= 1, or pass one x"
             )
+        walk = (self.normalization, self.add_self_loops and x_src is x_dst, accumulation_dtype(x_src.dtype))
         if needs_messages(self):
-            step = self._message_step(edge_index, edge_weight, size, x_src.dtype)
-            graph = None
+            graph, (edges, p) = None, looped_edges(edge_index, edge_weight, size, *walk)
+            step = lambda h: self.propagate(edges, x=(h, None), weight=p.to(h.dtype), size=size)  # noqa: E731
         else:
-            graph = as_graph(edge_index, edge_weight, size)
-            dtype = x_src.dtype if x_src.dtype.itemsize >= 4 else torch.float32
-            graph = graph.transition(self.normalization, self.add_self_loops, dtype)
+            graph = as_graph(edge_index, edge_weight, size).transition(*walk)
             step = lambda h: spmm(graph, h)  # noqa: E731
         if self.mode == "concat":
             return torch.cat(self._steps(x_src, x_dst, step), dim=-1)
@@ -153,12 +152,6 @@ class StepMixture(MessagePassing):
             h = step(h)
             steps.append(h)
         return steps
-
-    def _message_step(
-        self, edge_index: Any, edge_weight: Tensor | None, size: tuple[int, int], dtype: torch.dtype
-    ) -> Callable[[Tensor], Tensor]:
-        edges, p = looped_edges(edge_index, edge_weight, size, self.normalization, self.add_self_loops, dtype)
-        return lambda h: self.propagate(edges, x=(h, None), weight=p, size=size)
 
     def message(self, x_j: Tensor, weight: Tensor) -> Tensor:
         """The weighted features of one edge; called only when an explainer or a hook wants to see them."""

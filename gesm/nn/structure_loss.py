@@ -49,7 +49,8 @@ class StructureLoss(nn.Module):
         if not self.resample:
             generator = torch.Generator(z.device).manual_seed(0)
         count = max(round(self.ratio * graph.num_edges), 1)
-        edge = torch.randint(graph.num_edges, (count,), device=z.device, generator=generator)
+        draw = torch.rand(count, device=z.device, generator=generator, dtype=torch.float64)
+        edge = (draw * graph.rowptr[-1]).long()  # not num_edges, which in a traced graph counts displaced edges too
         nodes = [graph.target.index_select(0, edge), graph.col.index_select(0, edge)]
         if self.beta < 1:
             nodes.append(torch.randint(graph.num_dst, (count,), device=z.device, generator=generator, dtype=edge.dtype))

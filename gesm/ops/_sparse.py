@@ -124,9 +124,11 @@ def blocks(rowptr: Tensor, col: Tensor, heads: int, edge: Tensor | None = None) 
     if col.numel() * heads > CACHED_ENTRIES:
         return _make_blocks(rowptr, col, heads, edge)
     cached = _expanded.setdefault(col, {})
-    if heads not in cached:
-        cached[heads] = list(_make_blocks(rowptr, col, heads, edge))
-    return cached[heads]
+    made_from, made = cached.get((heads, edge is None), (None, None))
+    if made_from is None or made_from[0] is not rowptr or made_from[1] is not edge:
+        made = list(_make_blocks(rowptr, col, heads, edge))
+        cached[heads, edge is None] = ((rowptr, edge), made)
+    return made
 
 
 def _make_blocks(rowptr: Tensor, col: Tensor, heads: int, edge: Tensor | None) -> Iterator[Block]:

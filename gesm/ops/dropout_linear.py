@@ -13,22 +13,19 @@ __all__ = ["dropout_linear"]
 BLOCK_ELEMENTS = 2**20  # 4 MB in float32: near the cache of two cores, and still a large matrix product
 
 
-def dropout_linear(
-    x: Tensor, weight: Tensor, p: float, training: bool = True, generator: torch.Generator | None = None
-) -> Tensor:
+def dropout_linear(x: Tensor, weight: Tensor, p: float, training: bool = True) -> Tensor:
     r"""Linear map of dropped-out features, :math:`y = \mathrm{dropout}_p(x)\, W^{\top}`.
 
     On a CPU it works by blocks of rows, each masked and multiplied while it is near, so that besides x only one byte an
     element is kept for backward. The mask is a hash of the element's number and one drawn seed, 16 bits an element (PyTorch's
     own draws a Bernoulli number each), so p is rounded to a multiple of 2^-16; the scale is that of the rounded p. Elsewhere,
-    and in a traced graph, it is `F.linear(F.dropout(x, p), weight)`.
+    in half precision and in a traced graph it is `F.linear(F.dropout(x, p), weight)`.
 
     Args:
         x: [N, F].
         weight: [C, F].
         p: probability of dropping an element, in [0, 1).
         training: False is a plain linear map.
-        generator: gives the seed of the mask; default: PyTorch's own.
 
     Returns:
         [N, C].
@@ -40,10 +37,11 @@ def dropout_linear(
         raise GesmError(f"dropout must be in [0, 1), got {p}")
     if not training or p == 0:
         return F.linear(x, weight)
-    if x.device.type != "cpu" or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+    plain = x.device.type != "cpu" or x.dtype.itemsize < 4 or x.dtype != weight.dtype
+    if plain or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return F.linear(F.dropout(x, p), weight)
     threshold = min(round(p * 2**16), 2**16 - 1)
-    return _DropoutLinear.apply(x, weight, threshold, new_seed(x.device, generator))
+    return _DropoutLinear.apply(x, weight, threshold, new_seed(x.device))
 
 
 def _row_blocks(x: Tensor) -> list[slice]:

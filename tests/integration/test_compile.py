@@ -8,6 +8,7 @@ from strategies import assert_matches
 from gesm import Graph
 from gesm.models import GESM, GSM
 from gesm.nn import EntityAttention, GESMConv, StepMixture
+from gesm.ops import use_backend
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -91,3 +92,31 @@ def test_exports(name):
     program = torch.export.export(layer, (x, edge_index), dynamic_shapes=({0: nodes}, {1: edges}), strict=False)
     other = sample(20, 33)
     assert_matches(program.module()(*other), layer(*other), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("score", ["product", "additive"])
+@pytest.mark.parametrize("normalization", ["col", "row"])
+def test_self_loops_that_are_replaced_stay_out_of_a_traced_graph(backend, score, normalization):
+    x, edge_index = sample(12, 40)
+    edge_index[:, :5] = torch.arange(5)
+    layer = EntityAttention(6, 4, heads=2, score=score, normalization=normalization)
+    compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend="aot_eager")
+    with use_backend(backend):
+        expected = layer(x, edge_index)
+        assert_matches(compiled(x, edge_index), expected, rtol=1e-4, atol=1e-5)
+        out, (edges, alpha) = compiled(x, edge_index, return_attention_weights=True)
+        assert_matches(out, expected, rtol=1e-4, atol=1e-5)
+        _, (want_edges, want_alpha) = layer(x, edge_index, return_attention_weights=True)
+    live = edges[1] < 12
+    assert edges[:, live].equal(want_edges)
+    assert_matches(alpha[live], want_alpha, rtol=1e-4, atol=1e-5)
+
+
+def test_compiled_mixture_on_the_reference():
+    x, edge_index = sample(12, 40)
+    edge_index[:, :5] = torch.arange(5)
+    layer = StepMixture(6, 3, K=4)
+    with use_backend("reference"):
+        compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend="aot_eager")
+        assert_matches(compiled(x, edge_index), layer(x, edge_index), rtol=1e-4, atol=1e-5)

@@ -166,3 +166,18 @@ def test_learned_edge_weights_get_a_gradient():
 def test_bad_input_gets_one_clear_error(call, message):
     with pytest.raises(GesmError, match=message):
         call(*setup())
+
+
+def test_two_node_sets_of_one_size_get_no_self_loops():
+    edges = torch.randint(6, (2, 14))
+    conv = EntityAttention((4, 4), 2)
+    _, (edge_index, _) = conv((torch.randn(6, 4), torch.randn(6, 4)), edges, return_attention_weights=True)
+    assert edge_index.size(1) == 14
+
+
+def test_a_propagate_hook_keeps_what_it_saw():
+    conv, x, graph = setup(residual=False)
+    seen = []
+    conv.register_propagate_forward_hook(lambda module, inputs, out: seen.append((out, out.clone())))
+    conv(x, graph)
+    assert seen[0][0].equal(seen[0][1])

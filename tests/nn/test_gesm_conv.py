@@ -65,3 +65,28 @@ def test_bipartite_and_bad_dropout_get_clear_errors():
         GESMConv(6, 4, 3, dropout=2)
     with pytest.raises(GesmError, match="0 to 4"):
         conv(x[:5], graph.edge_index)
+
+
+def test_evaluation_under_inference_mode_leaves_training_intact():
+    conv, x, graph = setup()
+    for adjacency in (graph, graph.edge_index.clone()):
+        with torch.inference_mode():
+            conv(x, adjacency)
+            conv(x.to_sparse_csr(), adjacency)
+        conv(x, adjacency).sum().backward()
+
+
+def test_options_that_the_mathematics_fixes_are_refused():
+    for options in ({"flow": "target_to_source"}, {"aggr": "max"}):
+        with pytest.raises(GesmError, match=f"{next(iter(options))} must be"):
+            GESMConv(6, 4, 3, **options)
+    assert GESMConv(6, 4, 3, aggr="add").attention.flow == "source_to_target"
+
+
+def test_features_of_another_type_get_a_clear_error():
+    conv, x, graph = setup()
+    for features in (x.double(), x.double().to_sparse_csr()):
+        with pytest.raises(GesmError, match=r"x is torch\.float64 but the layer torch\.float32"):
+            conv(features, graph)
+    with pytest.raises(GesmError, match="floating-point tensor, got NoneType"):
+        conv(None, graph)

@@ -14,7 +14,7 @@ def test_equals_the_formula_on_the_drawn_pairs(beta):
     loss = StructureLoss(beta, ratio=0.5)(z, EDGES, torch.Generator().manual_seed(3))
     p = Graph(EDGES, None, 4).transition()
     generator = torch.Generator().manual_seed(3)
-    edge = torch.randint(8, (4,), generator=generator)
+    edge = (torch.rand(4, generator=generator, dtype=torch.float64) * 8).long()
     n = torch.randint(4, (4,), generator=generator)
     i, j = p.target[edge].long(), p.col[edge].long()
     near = 1 - torch.sigmoid((z[i] * z[j]).sum(1))

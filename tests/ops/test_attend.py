@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from strategies import assert_matches, graphs
 
 from gesm import GesmError, Graph
-from gesm.ops import _sparse, attend, attention_weights, use_backend
+from gesm.ops import _sparse, attend, attention_weights, spmm, use_backend
 from gesm.ops.attend import reference
 
 SEED = torch.tensor([2**40 + 12345])
@@ -219,6 +219,7 @@ def test_reference_is_differentiable_twice():
         ({"score_src": torch.ones(3, 2)}, r"score_src must have shape \[4, 2\].*\[3, 2\]"),
         ({"score": "sum"}, "'product', 'additive', got 'sum'"),
         ({"graph": Graph(torch.zeros(2, 1).int(), None, (4, 5)), "score_dst": torch.ones(5, 2), "residual": True}, "as many"),
+        ({"seed": torch.tensor(3)}, r"seed must be an int64 tensor of shape \[1\]"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
     ],
 )
@@ -227,3 +228,35 @@ def test_bad_input_gets_one_clear_error(change, message):
     good = {"graph": graph, "x": torch.ones(4, 2, 3), "score_dst": torch.ones(4, 2), "score_src": torch.ones(4, 2)}
     with pytest.raises(GesmError, match=message):
         attend(**{**good, **change})
+
+
+def test_operators_in_turns_on_one_graph_do_not_mix_up_their_indices():
+    graph = Graph(torch.randint(12, (2, 50)), torch.rand(50, dtype=torch.float64), 12)
+    x, a, c = operands(graph, 2, 3)
+    weight = torch.rand(50, 2, dtype=torch.float64, requires_grad=True)
+    x = x.requires_grad_()
+
+    def by_spmm():
+        return torch.autograd.grad(spmm(graph, x, weight).square().sum(), (x, weight))
+
+    calls = [by_spmm, lambda: run("cpu", graph, x, a, c), lambda: run("cpu", graph.transpose(), x, a, c)]
+    fresh = []
+    for call in calls:
+        _sparse._expanded.clear()
+        fresh.append(call())
+    for order in ((0, 1, 2), (2, 1, 0), (1, 2, 0)):
+        _sparse._expanded.clear()
+        for i in (*order, *order):
+            for got, want in zip(calls[i](), fresh[i], strict=True):
+                assert got.equal(want)
+
+
+def test_several_cached_blocks_with_a_residual(monkeypatch):
+    graph = Graph(torch.randint(30, (2, 200)), torch.rand(200, dtype=torch.float64), 30)
+    x, a, c = operands(graph, 3, 4)
+    kwargs = {"dropout": 0.3, "seed": SEED, "residual": True}
+    expected = run("reference", graph, x, a, c, **kwargs)
+    monkeypatch.setattr(_sparse, "BLOCK_ENTRIES", 50)
+    for _ in range(2):
+        for actual, want in zip(run("cpu", graph, x, a, c, **kwargs), expected, strict=True):
+            assert_matches(actual, want)

@@ -108,6 +108,8 @@ def attend(
         raise GesmError(f"dropout must be in [0, 1), got {dropout}")
     if residual and graph.is_bipartite:
         raise GesmError(f"a residual needs as many sources as targets, got {graph}; add it to the result instead")
+    if seed is not None and (not isinstance(seed, Tensor) or seed.dtype != torch.int64 or seed.shape != (1,)):
+        raise GesmError(f"seed must be an int64 tensor of shape [1], got {seed!r}")
     dtype = accumulation_dtype(x.dtype)
     weight = graph.weight.to(dtype) if graph.weight is not None else x.new_ones(graph.num_edges, dtype=dtype)
     if seed is None:
@@ -119,7 +121,10 @@ def attend(
 
 
 def attention_weights(graph: Graph, score_dst: Tensor, score_src: Tensor, *, score: str = "product") -> Tensor:
-    """The weights alpha [E, heads] themselves, in the CSR order of the graph (`graph.edge_index`), without dropout."""
+    """The weights alpha [E, heads] themselves, in the CSR order of the graph (`graph.edge_index`), without dropout.
+
+    In a traced graph, whose sizes are static, the edges that self-loops displaced follow last, with the target N.
+    """
     check_graph(graph, "attention_weights")
     _check_scores(graph, None, score_dst, score_src, score)
     weight = graph.weight.to(score_dst.dtype) if graph.weight is not None else score_dst.new_ones(graph.num_edges)

@@ -1,6 +1,7 @@
 """attend in plain PyTorch: any device, differentiable; the truth that every backend is tested against."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gesm.ops._random import keep_mask
@@ -11,6 +12,7 @@ __all__ = ["attend", "weights"]
 
 def weights(col: Tensor, target: Tensor, value: Tensor, score_dst: Tensor, score_src: Tensor, score: str) -> Tensor:
     """alpha [E, heads]: softmax of the scores over each target's incoming edges."""
+    score_dst = F.pad(score_dst, (0, 0, 0, 1))  # the edges that a traced graph displaced point to the row num_dst
     s = SCORES[score].forward(value.unsqueeze(1), score_dst.index_select(0, target), score_src.index_select(0, col))
     index = target.long().unsqueeze(1).expand_as(s)
     top = torch.zeros_like(score_dst).scatter_reduce(0, index, s.detach(), "amax", include_self=False)
@@ -36,6 +38,6 @@ def attend(
     if p > 0:
         counter = torch.arange(alpha.numel(), dtype=torch.int32, device=alpha.device).view_as(alpha)
         alpha = alpha * keep_mask(counter, seed, p, alpha.dtype) / (1 - p)
-    out = x.new_zeros(score_dst.size(0), *x.shape[1:])
-    out = out.index_add(0, target, alpha.unsqueeze(-1) * x.index_select(0, col))
+    out = x.new_zeros(score_dst.size(0) + 1, *x.shape[1:])
+    out = out.index_add(0, target, alpha.unsqueeze(-1) * x.index_select(0, col))[: score_dst.size(0)]
     return out + x if residual else out

@@ -72,11 +72,11 @@ def mix(graph: Graph, x: Tensor, K: int) -> Tensor:
     if backend(x.device) == "reference":
         return reference.mix(graph.col, graph.target, weight, x.to(dtype), K).to(x.dtype)
     if weight.requires_grad:
-        blocks = x.unflatten(1, (K + 1, -1))
+        blocks = x.to(dtype).unflatten(1, (K + 1, -1))
         out = blocks[:, K]
         for k in reversed(range(K)):
             out = blocks[:, k] + spmm(graph, out)
-        return out
+        return out.to(x.dtype)
     csc_weight = weight if graph.weight is None else graph.csc_weight.to(dtype)
     out = _Mix.apply(graph.rowptr, graph.col, graph.colptr, graph.row, weight, csc_weight, x.to(dtype), K)
     return out.to(x.dtype)

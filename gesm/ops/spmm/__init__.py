@@ -69,7 +69,8 @@ def spmm(graph: Graph, x: Tensor, weight: Tensor | None = None) -> Tensor:
     [E, width] are never formed.
     """
     check_graph(graph, "spmm")
-    check_operand("x", x, (graph.num_src, None, None) if x.dim() == 3 else (graph.num_src, None), graph)
+    has_heads = isinstance(x, Tensor) and x.dim() == 3
+    check_operand("x", x, (graph.num_src, None, None) if has_heads else (graph.num_src, None), graph)
     dtype = accumulation_dtype(x.dtype)
     own = weight is None
     if own:
