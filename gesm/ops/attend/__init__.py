@@ -99,7 +99,8 @@ def attend(
     Raises:
         GesmError: for a wrong shape, type, device, score or dropout.
 
-    Memory: the inputs, the result and one log-sum-exp a node and head; [E, heads, d] is never formed, forward or backward.
+    Memory on the CPU: the inputs, the result, one log-sum-exp a node and head, and in backward two numbers an edge and head;
+    [E, heads, d] is never formed, forward or backward. The reference, which other devices run, does form it.
     """
     check_graph(graph, "attend")
     check_operand("x", x, (graph.num_src, None, None), graph)

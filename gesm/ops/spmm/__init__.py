@@ -66,7 +66,7 @@ def spmm(graph: Graph, x: Tensor, weight: Tensor | None = None) -> Tensor:
         GesmError: for a wrong shape, type or device.
 
     The gradient of x is a product with the transpose, that of the weights a sampled dense-dense product; edge messages
-    [E, width] are never formed.
+    [E, width] are never formed, except by the reference, which other devices run.
     """
     check_graph(graph, "spmm")
     has_heads = isinstance(x, Tensor) and x.dim() == 3
