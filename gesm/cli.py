@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,7 +40,24 @@ app = typer.Typer(
 
 Name = Annotated[str, typer.Argument(metavar="DATASET", help="A name that `gesm datasets` lists.")]
 RunDir = Annotated[Path, typer.Argument(help="Folder of a run that `gesm train --out` has written.")]
-Root = Annotated[Path | None, typer.Option(help="Folder to look for the data in before GESM_HOME.")]
+
+
+def _check_root(root: Path | None) -> Path | None:
+    if root is not None and not root.expanduser().is_dir():
+        raise GesmError(f"--root {root}: there is no such folder; make it first, or leave the option out")
+    return root
+
+
+def _check_json(path: Path | None) -> Path | None:
+    if path is not None:
+        if not path.absolute().parent.is_dir():
+            raise GesmError(f"--json {path}: the folder does not exist; make it first")
+        if path.is_dir() or not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+            raise GesmError(f"--json {path}: {'is a folder' if path.is_dir() else 'cannot be written'}; pass another file")
+    return path
+
+
+Root = Annotated[Path | None, typer.Option(callback=_check_root, help="Folder to look for the data in before GESM_HOME.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 Protocol = Annotated[str | None, typer.Option(help="Split; by default the data set's first.")]
 Other = Annotated[str | None, typer.Option("--dataset", help="By default the data set of the run.")]
@@ -73,7 +91,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder to keep models, curves and results in.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the runs in --out stopped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the runs in --out.")] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="File for the results.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", callback=_check_json, help="File for the results.")] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of the recipe; repeatable.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Short for --set epochs=N.")] = None,
     checkpoint_every: Annotated[float, typer.Option(min=0, help="Least seconds between checkpoints.")] = 2.0,
@@ -87,8 +105,6 @@ def train(
 
     locate(dataset, root)  # an unknown name is the first thing to hear of
     settings = _recipe(dataset, model, recipe, [*(changes or []), *([] if epochs is None else [f"epochs={epochs}"])])
-    if json_file is not None and not json_file.absolute().parent.is_dir():
-        raise GesmError(f"--json {json_file}: the folder does not exist; make it first")
     with Progress(settings.epochs, runs) as progress:
         results = fit_many(
             settings,
@@ -155,7 +171,7 @@ def predict(
         x = read_features(features)
     else:
         data = _data(trained.info, dataset, None, root)
-        x, edge_index, weight = data.x, data.edge_index, None
+        x, edge_index, weight = data.x, data.edge_index, getattr(data, "edge_weight", None)
     labels, probabilities = trained.predict(x, edge_index, weight)
     write_predictions(out, labels, probabilities)
     typer.echo(f"Predictions for {len(labels)} nodes are in {out}")

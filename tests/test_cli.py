@@ -140,6 +140,12 @@ def test_datasets_lists_all():
     [
         (["train"], "Missing argument"),
         (["train", "reddit5k"], "no data set 'reddit5k'; choose one of cora, citeseer"),
+        (["train", "citeseer", "--json", "."], "--json .: is a folder; pass another file"),
+        (["train", "citeseer", "--seed", str(2**63)], "seed must be a whole number from 0 to 2^63 - 1"),
+        (["train", "citeseer", "--seed", str(2**63 - 1), "--runs", "2"], "to 2^63 - 2 (of 2 runs)"),
+        (["train", "citeseer", "--device", "meta"], "device 'meta' cannot be used here"),
+        (["train", "citeseer", "--root", "none"], "--root none: there is no such folder"),
+        (["datasets", "--root", "none"], "--root none: there is no such folder"),
         (["train", "citeseer", "--runs", "0"], "--runs"),
         (["train", "citeseer", "--runs", "many"], "--runs"),
         (["train", "citeseer", "--seed", "-1"], "--seed"),
@@ -166,6 +172,18 @@ def test_bad_input_is_one_message_and_code_2(arguments, message, tmp_path, monke
     error = fails(*arguments)
     assert message in error
     assert not list(tmp_path.iterdir())
+
+
+def test_unwritable_json_is_refused_first(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert "cannot be written; pass another file" in fails("train", "citeseer", "--json", tmp_path / "r.json")
+
+
+def test_predict_without_edges(trained, tmp_path):
+    (tmp_path / "edges.csv").write_text("source,target\n")
+    np.save(tmp_path / "x.npy", np.ones((3, 3703), dtype=np.float32))
+    run("predict", trained, "--edges", tmp_path / "edges.csv", "--features", tmp_path / "x.npy", "--out", tmp_path / "p.csv")
+    assert len((tmp_path / "p.csv").read_text().splitlines()) == 4
 
 
 def test_damaged_and_unfitting_runs(trained, tmp_path, monkeypatch):

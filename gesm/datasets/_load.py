@@ -83,7 +83,11 @@ def _read(spec: Spec, root: str | PathLike | None) -> tuple[Data, Path]:
         return _ogb.read(spec.name, _bases(root))
     place = _holding(spec, root)
     if place is None and spec.bundled:
-        return _planetoid.read_bundled(_bundled(spec)), _bundled(spec)
+        bundled = _bundled(spec)
+        try:
+            return _planetoid.read_bundled(bundled), bundled
+        except Exception as error:  # whatever a damaged file provokes in zipfile and numpy
+            raise GesmError(f"{bundled}, a part of the package, cannot be read ({error!r}); reinstall gesm") from error
     first, files = next(iter(spec.folders.items()))
     folder, files = place or (_bases(root)[0] / first, files)
     if folder.match(first):

@@ -108,7 +108,7 @@ def read(files: dict[str, bytes]) -> Data:
 
 def read_bundled(path: Path) -> Data:
     """Read the compact npz that `gesm.datasets._bundle` wrote; equal to reading the raw files."""
-    with np.load(path, allow_pickle=False) as arrays:
+    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
         indices, indptr = arrays["x_indices"].astype(np.int32), arrays["x_indptr"]
         x = sp.csr_array((np.ones(len(indices), dtype=np.float32), indices, indptr), shape=tuple(arrays["x_shape"]))
         edge_index, y, test_index = (arrays[name].astype(np.int64) for name in ("edge_index", "y", "test_index"))

@@ -9,9 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor
 
 from gesm.errors import GesmError
@@ -30,42 +28,47 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Writes a safetensors file whose one metadata entry holds ``metadata`` and a CRC-32 of the tensors as JSON.
+    """Writes a safetensors file whose one metadata entry is the CRC-32 of the whole file, then ``metadata`` as JSON.
 
-    One entry, since safetensors orders several at random and equal runs are to leave equal bytes.
+    The checksum is that of the file with zeros in its place. One entry, since safetensors orders several at random and
+    equal runs are to leave equal bytes.
     """
     tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    header = {"gesm": json.dumps({**metadata, "crc32": _crc32(tensors)})}
-    write_atomic(path, safetensors.torch.save(tensors, header))
+    content = safetensors.torch.save(tensors, {"gesm": _ZEROS.decode() + json.dumps(metadata)})
+    before, after = _split(content)
+    write_atomic(path, before + _crc32(before, after) + after)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Reads what :func:`save_tensors` wrote.
 
     Raises:
-        GesmError: If the file is missing, truncated, altered or not ours.
+        GesmError: If the file is missing, truncated, altered in any byte or not ours.
     """
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        content = path.read_bytes()
     except FileNotFoundError:
         raise GesmError(f"{path} does not exist; pass a folder that `gesm train --out` has written") from None
-    except (safetensors.SafetensorError, OSError) as error:
-        raise GesmError(f"{path} cannot be read ({error}): it is truncated or not safetensors. {_REMEDY}") from None
-    if "gesm" not in header:
-        raise GesmError(f"{path} was not written by gesm. {_REMEDY}")
-    metadata = json.loads(header["gesm"])
-    if metadata.pop("crc32") != _crc32(tensors):
-        raise GesmError(f"{path} was altered after it was written (its checksum does not match). {_REMEDY}")
-    return tensors, metadata
+    except OSError as error:
+        raise GesmError(f"{path} cannot be read ({error.strerror})") from None
+    before, after = _split(content)
+    if content[len(before) : len(before) + len(_ZEROS)] != _crc32(before, after):
+        raise GesmError(
+            f"{path} cannot be read (its checksum does not match): it was truncated or altered, or this version of gesm "
+            "did not write it. Restore it from a copy, or start again with --overwrite"
+        )
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return safetensors.torch.load(content), json.loads(header["__metadata__"]["gesm"][len(_ZEROS) :])
 
 
-_REMEDY = "Restore it from a copy, or start again with --overwrite"
+_ZEROS = b"00000000"
+_MARK = b'"gesm":"'
 
 
-def _crc32(tensors: Mapping[str, Tensor]) -> str:
-    total = 0
-    for name in sorted(tensors):
-        total = zlib.crc32(tensors[name].view(-1).view(torch.uint8).numpy(), zlib.crc32(name.encode(), total))
-    return f"{total:08x}"
+def _split(content: bytes) -> tuple[bytes, bytes]:
+    before, mark, after = content.partition(_MARK)
+    return before + mark, after[len(_ZEROS) :]
+
+
+def _crc32(before: bytes, after: bytes) -> bytes:
+    return b"%08x" % zlib.crc32(after, zlib.crc32(_ZEROS, zlib.crc32(before)))

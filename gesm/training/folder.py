@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
+import re
 from pathlib import Path
 
 from gesm.errors import GesmError
@@ -12,6 +13,7 @@ from gesm.training.recipe import Recipe
 __all__ = ["RunFolder"]
 
 _FILES = ("recipe.yaml", "metrics.jsonl", "checkpoint.safetensors", "model.safetensors", "curves.png", "result.json")
+_HALF_WRITTEN = tuple(f".{name}.tmp" for name in _FILES)
 
 
 class RunFolder:
@@ -21,7 +23,7 @@ class RunFolder:
         path: The folder; made if need be.
         recipe: Written to recipe.yaml; on resuming it must equal the one there.
         resume: Go on from what the folder holds, if anything.
-        overwrite: Delete what an earlier run left; files that are not gesm's stay.
+        overwrite: Delete the files of an earlier run, or set of runs; whatever else lies there stays.
         several: The folder is that of a set.
 
     Raises:
@@ -29,33 +31,33 @@ class RunFolder:
             set meets a single run or the other way round.
     """
 
-    def __init__(self, path: str | Path, recipe: Recipe, resume=False, overwrite=False, several=False):
+    def __init__(
+        self, path: str | Path, recipe: Recipe, resume: bool = False, overwrite: bool = False, several: bool = False
+    ) -> None:
         self.path = Path(path)
         self.recipe, self.metrics, self.checkpoint, self.model, self.curves, self.result = (self.path / name for name in _FILES)
         if resume and overwrite:
             raise GesmError("resume and overwrite exclude each other; pass one")
         if self.path.exists() and not self.path.is_dir():
             raise GesmError(f"{self.path} is a file; pass a folder")
-        single, runs = self.metrics.exists() or self.model.exists(), sorted(self.path.glob("run-[0-9]*"))
-        if overwrite:
-            for name in _FILES:
-                (self.path / name).unlink(missing_ok=True)
-            for run in runs:
-                shutil.rmtree(run)
-        elif resume:
+        single, runs = self.metrics.exists() or self.model.exists(), _runs(self.path)
+        if resume:
             self._check_same(recipe)
             if (single and several) or (runs and not several):
                 held = f"a set of {len(runs)} runs" if runs else "a single run"
                 raise GesmError(f"{self.path} holds {held}; resume it with the number of runs it was started with")
-        elif runs or any((self.path / name).exists() for name in _FILES):
+        elif not overwrite and (runs or _holds_run(self.path)):
             raise GesmError(
                 f"{self.path} already holds a run; continue it with --resume, replace it with --overwrite, "
                 "or pass another folder"
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            for half_written in self.path.glob(".*.tmp"):
-                half_written.unlink()
+            _delete(self.path, _FILES + _HALF_WRITTEN if overwrite else _HALF_WRITTEN)
+            for run in runs if overwrite else ():
+                _delete(run, _FILES + _HALF_WRITTEN)
+                with contextlib.suppress(OSError):  # somebody keeps files of their own in it
+                    run.rmdir()
             if not self.recipe.exists():
                 write_atomic(self.recipe, recipe.to_yaml())
         except OSError as error:
@@ -71,3 +73,17 @@ class RunFolder:
                 f"{self.path} was started with another recipe ({', '.join(changed)}); "
                 "resume with the same one, or use --overwrite or another folder"
             )
+
+
+def _runs(path: Path) -> list[Path]:
+    named = (run for run in path.glob("run-*") if re.fullmatch(r"run-[0-9]{3,}", run.name))
+    return sorted(run for run in named if run.is_dir() and _holds_run(run))
+
+
+def _holds_run(path: Path) -> bool:
+    return any((path / name).exists() for name in _FILES)
+
+
+def _delete(path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        (path / name).unlink(missing_ok=True)

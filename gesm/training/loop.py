@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,11 @@ def fit(
     Args:
         recipe: Model and settings.
         data: PyG ``Data``, or ``Batch`` of graphs for inductive training; see :class:`Task`.
-        seed: Given to ``torch.manual_seed`` and to the generator that shuffles the training graphs.
+        seed: From 0 to 2^63 - 1; given to ``torch.manual_seed`` and to the generator that shuffles the training graphs.
         run_dir: Folder for recipe.yaml, metrics.jsonl, model.safetensors, curves.png and result.json.
-        resume: Go on from the last checkpoint of ``run_dir``; the outcome equals that of an uninterrupted run bit by
-            bit on one machine. A finished run is read back.
+        resume: Go on from the last checkpoint of ``run_dir``; on the CPU of one machine, with the same versions and
+            number of threads, the outcome equals that of an uninterrupted run bit by bit; CUDA adds in no fixed order. A
+            finished run is read back.
         overwrite: Replace the run that ``run_dir`` holds.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ...
         checkpoint_every: Least seconds between two checkpoints, which never take more than 2 % of the time; 0 saves
@@ -55,7 +57,7 @@ def fit(
     Raises:
         GesmError: On bad data or settings, a folder that is in use, a damaged checkpoint, or a loss that is not finite.
     """
-    device = pick_device(device)
+    seed, device = _check_seed(seed), pick_device(device)
     if resume and run_dir is None:
         raise GesmError("resume needs run_dir (--out), the folder of the run to continue")
     if device.type == "cuda":
@@ -101,6 +103,7 @@ def fit_many(
     """
     if runs < 1:
         raise GesmError(f"runs must be at least 1, got {runs}")
+    seed = _check_seed(seed, runs)
     folder = None
     if run_dir is not None and runs > 1:
         folder = RunFolder(run_dir, recipe, resume, overwrite, several=True)
@@ -121,10 +124,19 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
+        found = torch.empty(0, device=device).device
+        if found.type not in ("cpu", "cuda", "mps", "xpu"):
+            raise RuntimeError("it does not compute")
+        return found
+    except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise GesmError(f"device {str(device)!r} cannot be used here ({reason}); pass auto, cpu or cuda") from None
+
+
+def _check_seed(seed: int, runs: int = 1) -> int:
+    if not isinstance(seed, Integral) or not 0 <= seed <= 2**63 - runs:
+        raise GesmError(f"seed must be a whole number from 0 to 2^63 - {runs} (of {runs} runs), got {seed!r}")
+    return int(seed)
 
 
 def _train(run: Run, on_epoch: Callable | None, folder: RunFolder | None = None, every: float = 0.0) -> None:

@@ -50,7 +50,10 @@ class Trained:
         weights, info = load_tensors(path / "model.safetensors")
         recipe = Recipe.from_dict(info["recipe"], str(path / "model.safetensors"))
         model = recipe.build_model(info["in_channels"], info["num_classes"])
-        model.load_state_dict(weights)
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise GesmError(f"{path} does not fit this version of gesm ({error}); train it again") from None
         return cls(model.to(device).eval(), recipe, info, device)
 
     def evaluate(self, data: Any) -> dict[str, dict[str, float]]:
@@ -104,9 +107,10 @@ def read_edges(path: str | Path) -> tuple[Tensor, Tensor | None]:
         hint = "; transpose it" if table.ndim == 2 and table.shape[0] in (2, 3) else ""
         raise GesmError(f"{path}: edges must be rows of source, target[, weight]; got shape {list(table.shape)}{hint}")
     ends = table[:, :2]
-    if not (np.isfinite(ends).all() and (ends == np.floor(ends)).all() and (ends >= 0).all()):
-        row = int(np.flatnonzero(~((ends >= 0) & (ends == np.floor(ends)) & np.isfinite(ends)).all(1))[0])
-        raise GesmError(f"{path}: node indices must be integers from 0 on; edge {row} is {ends[row].tolist()}")
+    legal = ((ends >= 0) & (ends == np.floor(ends)) & (ends < 2**63)).all(1)
+    if not legal.all():
+        row = int(np.flatnonzero(~legal)[0])
+        raise GesmError(f"{path}: node indices must be integers from 0 to 2^63 - 1; edge {row} is {ends[row].tolist()}")
     weight = torch.from_numpy(table[:, 2].astype(np.float32)) if table.shape[1] == 3 else None
     if weight is not None and not weight.isfinite().all():
         row = int((~weight.isfinite()).nonzero()[0])
@@ -170,10 +174,13 @@ def _read_table(path: str | Path, what: str) -> np.ndarray:
 def _read_text(path: Path, delimiter: str) -> np.ndarray:
     with path.open(encoding="utf-8") as file:
         first = file.readline()
+        more = any(line.strip() for line in file)
     try:
         header = not [float(cell) for cell in first.split(delimiter)]
     except ValueError:
         header = True
+    if header and first.strip() and not more:
+        return np.empty((0, first.count(delimiter) + 1))
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # an empty file
         return np.loadtxt(path, delimiter=delimiter, skiprows=int(header), ndmin=2, encoding="utf-8")

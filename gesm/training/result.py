@@ -50,10 +50,16 @@ class Result:
         """Reads the ``result.json`` of a single run and adds its model."""
         try:
             d = json.loads(path.read_text(encoding="utf-8"))
-            names = ("dataset", "model", "protocol", "metric", "device", "epoch_ms", "peak_memory_mb")
-            lists = {name: d[name][0] for name in ("seed", "selected_epoch", "epochs")}
-            scores = {name: d[name]["runs"][0] for name in ("val", "val_loss", "test")}
-            return cls(**{name: d[name] for name in names}, **lists, **scores, module=module)
+            texts = {name: d[name] for name in ("dataset", "model", "protocol", "metric", "device")}
+            counts = {name: d[name][0] for name in ("seed", "selected_epoch", "epochs")}
+            figures = {name: d[name]["runs"][0] for name in ("val", "val_loss", "test")} | {"epoch_ms": d["epoch_ms"]}
+            memory = d["peak_memory_mb"]
+            for values, kind in ((texts, str), (counts, int), (figures, (int, float))):
+                if not all(isinstance(value, kind) for value in values.values()):
+                    raise TypeError
+            if not isinstance(memory, (int, float, type(None))):
+                raise TypeError
+            return cls(**texts, **counts, **figures, peak_memory_mb=memory, module=module)
         except (OSError, ValueError, LookupError, TypeError):
             raise GesmError(f"{path} is not the result of a gesm run; restore it or use --overwrite") from None
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import time
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -139,27 +141,44 @@ class Run:
         if self.device.type == "cuda":
             tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
         tensors["history"] = torch.tensor([list(asdict(e).values()) for e in self.history], dtype=torch.float64)
-        save_tensors(path, tensors, {**self.identity, "selection": asdict(self.selection)})
+        save_tensors(path, tensors, {**self.identity, "selection": asdict(self.selection), "place": self._place()})
 
     def restore(self, path: Path) -> None:
-        """Puts this run, and torch's generators, where :meth:`save` found them."""
+        """Puts this run, and torch's generators, where :meth:`save` found them.
+
+        Warns if the device, the number of threads or torch is another one: sums may then be rounded in another order.
+        """
         tensors, saved = load_tensors(path)
-        selection = saved.pop("selection", {})
         self.check_same(saved, path)
-        self.selection = Selection(**selection)
+        if "place" not in saved:
+            raise GesmError(f"{path} is not a checkpoint; put the right file there, or start again with --overwrite")
+        for key, now in self._place().items():
+            if saved["place"][key] != now:
+                warnings.warn(
+                    f"{path} was written with {key} {saved['place'][key]}, now it is {now}: the run goes on, but its outcome "
+                    "will not equal that of an uninterrupted one bit by bit",
+                    stacklevel=2,
+                )
+        self.selection = Selection(**saved["selection"])
         self.history = [Epoch(int(row[0]), *row[1:]) for row in tensors["history"].tolist()]
         self.model.load_state_dict(_part(tensors, "model."))
         for name, t in _part(tensors, "best.").items():
             self.best[name].copy_(t)
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         state: dict[int, dict[str, Tensor]] = {}
         for key, t in _part(tensors, "optimizer.").items():
             i, _, name = key.partition(".")
+            if name != "step":  # a fused Adam pairs elements by their place in memory
+                t = torch.empty_like(parameters[int(i)]).copy_(t)
             state.setdefault(int(i), {})[name] = t
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         self.order.set_state(tensors["rng.order"])
         torch.set_rng_state(tensors["rng.cpu"])
         if "rng.cuda" in tensors and self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
+
+    def _place(self) -> dict[str, Any]:
+        return {"device": self.device.type, "threads": torch.get_num_threads(), "torch": str(torch.__version__)}
 
     def check_same(self, saved: dict, path: Path) -> None:
         """Refuses metadata of a run with other data, seed or recipe."""

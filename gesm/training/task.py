@@ -34,28 +34,42 @@ class Task:
     """The samples of one data set, with its loss and its metric.
 
     Args:
-        data: PyG ``Data`` or ``Batch`` with x [N, F], edge_index, y [N] (classes) or [N, C] (0/1 labels) and boolean
-            train_mask, val_mask, test_mask [N]. A ``Batch`` is trained graph by graph.
+        data: PyG ``Data`` or ``Batch`` with x [N, F], edge_index, perhaps edge_weight [E], y [N] (classes) or [N, C] (0/1
+            labels), of any type that holds whole numbers, and boolean train_mask, val_mask, test_mask [N]. A ``Batch``
+            is trained graph by graph.
         recipe: Decides what becomes of x.
         device: Where the samples live.
 
     Raises:
-        GesmError: On a missing attribute, a wrong shape, an empty mask, or a masked label that is NaN or out of range.
+        GesmError: On a missing attribute, one that is no tensor, a wrong shape, an unknown task, an empty mask, or a
+            masked label that is not finite or out of range.
     """
 
     def __init__(self, data: Any, recipe: Recipe, device: torch.device | str = "cpu"):
         self.name = getattr(data, "name", "data")
         self.protocol = getattr(data, "protocol", "custom")
         for key in ("x", "edge_index", "y", *(f"{split}_mask" for split in SPLITS)):
-            if getattr(data, key, None) is None:
+            value = getattr(data, key, None)
+            if value is None:
                 raise GesmError(f"{self.name} has no {key}; training needs x, edge_index, y and the three masks")
+            if not isinstance(value, Tensor):
+                kind = type(value).__name__
+                raise GesmError(f"{self.name}: {key} must be a tensor, got {kind}; convert it with torch.as_tensor")
+        if data.x.dim() != 2:
+            raise GesmError(f"{self.name}: x must have one row of features a node, [N, F]; got {list(data.x.shape)}")
         if data.y.dim() not in (1, 2) or data.y.size(0) != data.x.size(0):
             nodes = data.x.size(0)
             raise GesmError(f"{self.name}: y must have one row a node, [{nodes}] or [{nodes}, C]; got {list(data.y.shape)}")
-        self.kind = getattr(data, "task", "multiclass" if data.y.dim() == 1 else "multilabel")
-        self.metric = METRICS[self.kind]
+        kind = "multiclass" if data.y.dim() == 1 else "multilabel"
+        self.kind = getattr(data, "task", kind)
+        if self.kind != kind:
+            allowed = f"{kind!r}, or leave it out"
+            raise GesmError(f"{self.name}: task is {self.kind!r}; with y {list(data.y.shape)} pass {allowed}")
+        self.metric = METRICS[kind]
         self.in_channels = data.x.size(1)
-        self.num_classes = getattr(data, "num_classes", None) or _count_classes(data.y)
+        self._check(data)
+        self.num_classes = getattr(data, "num_classes", None) or _count_classes(data)
+        self._check_range(data)
         self.identity = {
             "dataset": self.name,
             "protocol": self.protocol,
@@ -65,7 +79,6 @@ class Task:
             "num_nodes": data.x.size(0),
             "num_edges": data.edge_index.size(1),
         }
-        self._check(data)
         graphs = data.to_data_list() if hasattr(data, "to_data_list") else [data]
         self.samples = [self._sample(graph, recipe, device) for graph in graphs]
         self.train = [sample for sample in self.samples if "train" in sample.rows]
@@ -73,13 +86,14 @@ class Task:
         self._targets = {split: torch.cat([s.y[split] for s in self._parts[split]]) for split in SPLITS}
 
     def _sample(self, data: Any, recipe: Recipe, device: torch.device | str) -> Sample:
-        graph = Graph.from_edge_index(data.edge_index, num_nodes=data.x.size(0)).to(device)
+        weight = getattr(data, "edge_weight", None)
+        graph = Graph.from_edge_index(data.edge_index, weight, num_nodes=data.x.size(0)).to(device)
         sample = Sample(features(data.x, recipe).to(device), graph)
         for split in SPLITS:
             rows = data[f"{split}_mask"].nonzero().view(-1)
             if rows.numel():
                 sample.rows[split] = rows.to(device)
-                sample.y[split] = data.y[rows].to(device)
+                sample.y[split] = data.y[rows].to(device, torch.long if self.kind == "multiclass" else torch.float32)
         return sample
 
     def _check(self, data: Any) -> None:
@@ -91,15 +105,22 @@ class Task:
             y = data.y[mask]
             if not y.numel():
                 raise GesmError(f"{self.name}: {split}_mask is empty; mark at least one labelled node in it")
-            bad = y.isnan() if y.is_floating_point() else torch.zeros_like(y, dtype=torch.bool)
+            bad = ~y.isfinite()
             if bad.any():
                 count = int(bad.view(len(y), -1).any(1).sum())
-                raise GesmError(f"{self.name}: {count} nodes of {split}_mask have a NaN label; take them out of it")
-            if self.kind == "multiclass" and (y.is_floating_point() or y.min() < 0 or y.max() >= self.num_classes):
-                found = f"{y.dtype} in [{y.min():g}, {y.max():g}]"
-                raise GesmError(f"{self.name}: labels must be integers in [0, {self.num_classes - 1}], got {found}")
+                raise GesmError(f"{self.name}: {count} nodes of {split}_mask have a NaN or infinite label; take them out of it")
+
+    def _check_range(self, data: Any) -> None:
+        classes = self.num_classes
+        if self.kind == "multilabel" and classes != data.y.size(1):
+            raise GesmError(f"{self.name}: num_classes is {classes}, but y has {data.y.size(1)} columns; leave it out")
+        for split in SPLITS:
+            y = data.y[data[f"{split}_mask"]]
             if self.kind == "multilabel" and not ((y == 0) | (y == 1)).all():
                 raise GesmError(f"{self.name}: multi-label targets must be 0 or 1 in {split}_mask")
+            if self.kind == "multiclass" and not ((y >= 0) & (y < classes) & (y.long() == y)).all():
+                found = f"{y.dtype} in [{y.min():g}, {y.max():g}]"
+                raise GesmError(f"{self.name}: labels must be integers in [0, {classes - 1}], got {found}")
 
     def loss(self, logits: Tensor, y: Tensor) -> Tensor:
         """Mean cross-entropy over rows, or binary cross-entropy over rows and labels."""
@@ -137,5 +158,7 @@ def features(x: Tensor, recipe: Recipe) -> Tensor:
     return x
 
 
-def _count_classes(y: Tensor) -> int:
-    return y.size(1) if y.dim() == 2 else int(y.max()) + 1
+def _count_classes(data: Any) -> int:
+    if data.y.dim() == 2:
+        return data.y.size(1)
+    return 1 + max(int(data.y[data[f"{split}_mask"]].max()) for split in SPLITS)

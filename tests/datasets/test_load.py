@@ -29,6 +29,15 @@ def test_citeseer_needs_no_files(home):
     assert not any(home.iterdir())
 
 
+@pytest.mark.parametrize("damage", [lambda b: b[:-9], lambda b: b"", lambda b: b[:5000] + b"x" + b[5001:]])
+def test_damaged_bundled_file_says_reinstall(home, tmp_path, monkeypatch, damage):
+    path = tmp_path / "citeseer.npz"
+    path.write_bytes(damage(locate("citeseer").read_bytes()))
+    monkeypatch.setattr("gesm.datasets._load._bundled", lambda _: path)
+    with pytest.raises(GesmError, match=r"citeseer\.npz, a part of the package, cannot be read .*reinstall gesm"):
+        load("citeseer")
+
+
 def test_root_wins_over_home_and_home_over_download(home, tmp_path, tiny, npz_file, write):
     assert locate("tiny") is None
     write(home / "made/raw", {"a.npz": npz_file})

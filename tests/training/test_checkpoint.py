@@ -22,26 +22,39 @@ def test_truncated(tmp_path, keep):
     path = tmp_path / "c.safetensors"
     save_tensors(path, TENSORS, {})
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(GesmError, match="truncated or not safetensors"):
+    with pytest.raises(GesmError, match=r"cannot be read .* truncated or altered"):
         load_tensors(path)
 
 
-def test_altered(tmp_path):
+def test_a_flipped_bit_anywhere(tmp_path):
     path = tmp_path / "c.safetensors"
-    save_tensors(path, TENSORS, {})
+    save_tensors(path, TENSORS, {"dataset": "cora", "num_classes": 7})
     content = bytearray(path.read_bytes())
-    content[-5] ^= 1
+    for position in range(len(content)):
+        for bit in (1, 128):
+            content[position] ^= bit
+            path.write_bytes(content)
+            with pytest.raises(GesmError, match="checksum does not match"):
+                load_tensors(path)
+            content[position] ^= bit
     path.write_bytes(content)
-    with pytest.raises(GesmError, match="was altered"):
-        load_tensors(path)
+    assert load_tensors(path)[1] == {"dataset": "cora", "num_classes": 7}
 
 
 def test_foreign_and_missing(tmp_path):
     safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "f.safetensors")
-    with pytest.raises(GesmError, match="not written by gesm"):
+    with pytest.raises(GesmError, match="gesm did not write it"):
         load_tensors(tmp_path / "f.safetensors")
     with pytest.raises(GesmError, match="does not exist"):
         load_tensors(tmp_path / "none.safetensors")
+    with pytest.raises(GesmError, match="Is a directory"):
+        load_tensors(tmp_path)
+
+
+def test_safetensors_reads_it_too(tmp_path):
+    save_tensors(tmp_path / "c.safetensors", TENSORS, {})
+    tensors = safetensors.torch.load_file(tmp_path / "c.safetensors")
+    assert all(torch.equal(tensors[name], t) for name, t in TENSORS.items())
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):

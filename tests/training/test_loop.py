@@ -37,7 +37,7 @@ def stop_at(epoch):
 @pytest.mark.parametrize("model", ["gesm", "gsm"])
 def test_learns(task, graphs, model):
     recipe = Recipe(model=model, hidden_channels=8, K=2, lr=0.02, epochs=60, structure_weight=0.1)
-    result = fit(recipe, synthetic(task=task, num_graphs=graphs), device="cpu")
+    result = fit(recipe, synthetic(200, task=task, num_graphs=graphs), device="cpu")
     assert result.test > 0.75
     assert result.metric == {"multiclass": "accuracy", "multilabel": "micro_f1"}[task]
     assert 1 <= result.selected_epoch <= result.epochs <= 60
@@ -135,6 +135,31 @@ def test_nothing_written_is_lost(tmp_path, recipe):
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+def test_overwrite_leaves_what_is_not_its_own(tmp_path, recipe):
+    data = synthetic()
+    fit_many(recipe, lambda _: data, 3, 0, tmp_path)
+    mine = [
+        "run-2024-notes/thesis.tex",
+        "run-1.txt",
+        "run-2024/notes.md",
+        ".cache.tmp",
+        "run-002/notes.md",
+        "run-12/recipe.yaml",
+    ]
+    for name in mine:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    (tmp_path / ".result.json.tmp").write_text("half")
+    fit(recipe, data, 0, tmp_path, overwrite=True)
+    assert all((tmp_path / name).read_text() == "mine" for name in mine)
+    assert sorted(p.name for p in tmp_path.glob("run-*")) == ["run-002", "run-1.txt", "run-12", "run-2024", "run-2024-notes"]
+    assert [p.name for p in (tmp_path / "run-002").iterdir()] == ["notes.md"]
+    assert not (tmp_path / ".result.json.tmp").exists()
+    fit(recipe, data, 0, tmp_path, resume=True)  # one run: what is left of run-002 makes no set
+    fit_many(recipe, lambda _: data, 3, 0, tmp_path, overwrite=True)
+    assert (tmp_path / "run-002" / "notes.md").read_text() == "mine"
+
+
 def test_checkpoints_of_other_runs_and_damaged_ones_are_refused(tmp_path, recipe):
     data = synthetic()
     with pytest.raises(Stop):
@@ -182,6 +207,10 @@ def test_several_runs(tmp_path, recipe):
     ("options", "message"),
     [
         ({"device": "tpu"}, "device 'tpu' cannot be used here"),
+        ({"device": "meta"}, r"device 'meta' cannot be used here \(it does not compute\)"),
+        ({"seed": -1}, r"seed must be a whole number from 0 to 2\^63 - 1 .* got -1"),
+        ({"seed": 2**63}, "seed must be a whole number"),
+        ({"seed": 0.5}, "seed must be a whole number"),
         ({"device": "cuda:99"}, "device 'cuda:99' cannot be used here"),
         ({"resume": True}, "resume needs run_dir"),
         ({"resume": True, "overwrite": True, "run_dir": "x"}, "exclude each other"),
@@ -196,3 +225,33 @@ def test_bad_options(recipe, options, message):
 def test_at_least_one_run(recipe):
     with pytest.raises(GesmError, match="runs must be at least 1"):
         fit_many(recipe, lambda _: synthetic(), 0)
+
+
+def test_every_seed_is_legal_before_the_first_run(recipe):
+    assert fit(recipe, synthetic(), 2**63 - 1).seed == 2**63 - 1
+    with pytest.raises(GesmError, match=r"from 0 to 2\^63 - 2 \(of 2 runs\)"):
+        fit_many(recipe, None, 2, 2**63 - 1)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"val": {"runs": ["x"]}},
+        {"val": {"runs": []}},
+        {"val": 3},
+        {"seed": ["0"]},
+        {"epoch_ms": None},
+        {"device": 1},
+        {"peak_memory_mb": "1"},
+        None,
+        [],
+    ],
+)
+def test_a_damaged_result_is_refused(tmp_path, recipe, damage):
+    data = synthetic()
+    fit(recipe, data, 0, tmp_path)
+    path = tmp_path / "result.json"
+    content = json.loads(path.read_text()) | damage if isinstance(damage, dict) else damage
+    path.write_text(json.dumps(content))
+    with pytest.raises(GesmError, match="not the result of a gesm run"):
+        fit(recipe, data, 0, tmp_path, resume=True)

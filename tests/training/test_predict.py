@@ -7,6 +7,7 @@ import torch
 from gesm.datasets import synthetic
 from gesm.errors import GesmError
 from gesm.training import Trained, fit, fit_many
+from gesm.training.checkpoint import load_tensors, save_tensors
 from gesm.training.predict import read_edges, read_features, write_predictions
 
 
@@ -83,13 +84,29 @@ def test_read_edges(tmp_path, kind, columns):
     assert weight is None if columns == 2 else weight.tolist() == [0.5, 1.0, 2.0]
 
 
+def test_a_graph_without_edges(trained, tmp_path):
+    _, data, model = trained
+    (tmp_path / "edges.csv").write_text("source,target,weight\n")
+    edge_index, weight = read_edges(tmp_path / "edges.csv")
+    assert (edge_index.shape, weight.shape) == ((2, 0), (0,))
+    assert len(model.predict(data.x, edge_index, weight)[0]) == 60
+
+
+def test_weights_of_another_model(trained, tmp_path):
+    tensors, info = load_tensors(tmp_path / "run" / "model.safetensors")
+    save_tensors(tmp_path / "model.safetensors", dict(list(tensors.items())[1:]), info)
+    with pytest.raises(GesmError, match="does not fit this version of gesm"):
+        Trained.load(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ([[0, 1, 2, 3]], r"rows of source, target\[, weight\]; got shape \[1, 4\]"),
         ([[0] * 9, [1] * 9], "transpose it"),
-        ([[0, 1], [0, -1]], r"integers from 0 on; edge 1 is \[0, -1\]"),
+        ([[0, 1], [0, -1]], r"integers from 0 to 2\^63 - 1; edge 1 is \[0, -1\]"),
         ([[0, 1.5]], "edge 0 is"),
+        ([[0, 1e30]], r"edge 0 is \[0.0, 1e\+30\]"),
         ([[0, np.nan]], "edge 0 is"),
         ([[0, 1, np.inf]], "weights must be finite; edge 0 has inf"),
         ([["a", "b"]], "must be numbers"),

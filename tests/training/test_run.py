@@ -31,6 +31,40 @@ def test_selection(rule, patience, selected, stopped):
     assert (selection.selected, epoch) == (selected, stopped)
 
 
+def test_restored_state_lies_in_memory_as_its_parameter_does(recipe, tmp_path):
+    def make():
+        run = Run(recipe, Task(synthetic(), recipe), 0, CPU)
+        for p in run.model.parameters():
+            if p.dim() == 2:
+                p.data = p.data.t().contiguous().t()
+        run.weights = run.model.state_dict()
+        return run
+
+    whole = make()
+    whole.epoch(), whole.epoch()
+    parts = make()
+    parts.epoch()
+    parts.save(tmp_path / "c")
+    parts = make()
+    parts.restore(tmp_path / "c")
+    for p, state in parts.optimizer.state.items():
+        assert state["exp_avg"].stride() == state["exp_avg_sq"].stride() == p.stride()
+    parts.epoch()
+    assert all(map(torch.equal, whole.model.state_dict().values(), parts.model.state_dict().values()))
+
+
+def test_resuming_elsewhere_warns(recipe, tmp_path, monkeypatch):
+    run = Run(recipe, Task(synthetic(), recipe), 0, CPU)
+    run.epoch()
+    run.save(tmp_path / "c")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 17)
+    with pytest.warns(UserWarning, match=r"written with threads \d+, now it is 17: .* not equal .* bit by bit"):
+        run.restore(tmp_path / "c")
+    run.keep(tmp_path / "m")
+    with pytest.raises(GesmError, match="m is not a checkpoint"):
+        run.restore(tmp_path / "m")
+
+
 def test_weight_decay_spares_biases(recipe):
     run = Run(recipe.replace(weight_decay=0.1), Task(synthetic(), recipe), 0, CPU)
     decay = {id(p): group["weight_decay"] for group in run.optimizer.param_groups for p in group["params"]}

@@ -1,10 +1,11 @@
 import pytest
 import torch
+from torch_geometric.data import Batch
 from torchmetrics.functional.classification import multiclass_accuracy, multilabel_f1_score
 
 from gesm.datasets import synthetic
 from gesm.errors import GesmError
-from gesm.training import Recipe, Task
+from gesm.training import Recipe, Task, fit
 from gesm.training.task import features, score
 
 
@@ -58,6 +59,53 @@ def test_features():
     assert features(x.double(), Recipe()).dtype == torch.float32
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.float32, torch.float64])
+def test_labels_of_any_type(dtype):
+    data = synthetic()
+    expected = Task(data, Recipe()).samples[0].y["train"]
+    del data.num_classes
+    data.y = data.y.to(dtype)
+    task = Task(data, Recipe())
+    assert task.num_classes == 3
+    assert task.samples[0].y["train"].dtype == torch.long
+    assert torch.equal(task.samples[0].y["train"], expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.long])
+def test_multilabel_labels_of_any_type(dtype, recipe):
+    data = synthetic(task="multilabel")
+    expected = fit(recipe, data).test
+    data.y = data.y.to(dtype)
+    assert fit(recipe, data).test == expected
+
+
+def test_unlabelled_nodes_do_not_count():
+    data = synthetic()
+    del data.num_classes
+    data.y, data.train_mask[5] = data.y.double(), False
+    data.val_mask[5] = data.test_mask[5] = False
+    for y in (float("nan"), float("inf"), 99.0):
+        data.y[5] = y
+        assert Task(data, Recipe()).num_classes == 3
+
+
+@pytest.mark.parametrize("graphs", [1, 4])
+def test_edge_weights_are_used(graphs):
+    data = synthetic(num_graphs=graphs)
+    assert Task(data, Recipe()).samples[0].graph.weight is None
+    data.edge_weight = torch.arange(data.num_edges).float() + 1
+    if graphs > 1:
+        parts = data.to_data_list()
+        start = 0
+        for part in parts:
+            part.edge_weight = torch.arange(start, start + part.num_edges).float() + 1
+            start += part.num_edges
+        data = Batch.from_data_list(parts)
+        data.num_classes = 3
+    graph_weights = [sample.graph.weight for sample in Task(data, Recipe()).samples]
+    assert torch.equal(torch.cat(graph_weights).sort()[0], torch.arange(data.num_edges) + 1.0)
+
+
 def _nan_label(data):
     data.y = data.y.float()
     data.y[data.train_mask.nonzero()[0]] = float("nan")
@@ -74,8 +122,15 @@ def _set(**values):
         ("multiclass", lambda d: d.test_mask.fill_(False), "test_mask is empty"),
         ("multiclass", _set(train_mask=torch.ones(3, dtype=torch.bool)), r"torch.bool \[60\], got torch.bool \[3\]"),
         ("multiclass", _set(val_mask=torch.ones(60)), "must be torch.bool"),
-        ("multiclass", _nan_label, "1 nodes of train_mask have a NaN label"),
-        ("multilabel", _nan_label, "1 nodes of train_mask have a NaN label"),
+        ("multiclass", lambda d: (_nan_label(d), d.__delattr__("num_classes")), "1 nodes of train_mask have a NaN or inf"),
+        ("multiclass", lambda d: _set(y=d.y + 0.5)(d), r"integers in \[0, 2\], got torch.float32 in \[0.5, 2.5\]"),
+        ("multiclass", lambda d: _set(y=d.y.numpy())(d), "y must be a tensor, got ndarray; convert it with torch.as_tensor"),
+        ("multiclass", _set(x=torch.ones(60)), r"\[N, F\]; got \[60\]"),
+        ("multiclass", _set(task="regression"), r"task is 'regression'; with y \[60\] pass 'multiclass', or leave"),
+        ("multilabel", _set(task="multiclass"), r"task is 'multiclass'; with y \[60, 3\] pass 'multilabel', or leave"),
+        ("multilabel", _set(num_classes=4), "num_classes is 4, but y has 3 columns"),
+        ("multiclass", _nan_label, "1 nodes of train_mask have a NaN or infinite label"),
+        ("multilabel", _nan_label, "1 nodes of train_mask have a NaN or infinite label"),
         ("multiclass", _set(num_classes=2), r"integers in \[0, 1\], got torch.int64 in \[0, 2\]"),
         ("multiclass", lambda d: d.y.sub_(1), r"got torch.int64 in \[-1, 1\]"),
         ("multilabel", lambda d: d.y.mul_(0.5), "must be 0 or 1"),
