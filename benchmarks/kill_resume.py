@@ -2,9 +2,10 @@
 
     python benchmarks/kill_resume.py --times 20
 
-Each time one run is started with `gesm train`, killed after a random share of the undisturbed run's wall time (start-up
-included), resumed to its end, and its weights, metrics and scores are compared byte by byte. Writes the count to
-benchmarks/results/kill_resume.json and exits with 1 unless all are equal.
+Each time one run is started with `gesm train`, killed in the midst of its training (during an epoch drawn at random between
+the first line of metrics.jsonl and the last, at a random moment of it), resumed to its end, and its weights, metrics and
+scores are compared byte by byte. Writes the count to benchmarks/results/kill_resume.json, with the epochs that metrics.jsonl
+and the checkpoint held at each kill (0: no checkpoint yet), and exits with 1 unless all are equal.
 """
 
 import argparse
@@ -15,6 +16,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from gesm.training.checkpoint import load_tensors
 
 TIMINGS = ("epoch_ms", "peak_memory_mb")
 RESULTS = Path(__file__).parent / "results" / "kill_resume.json"
@@ -31,6 +34,16 @@ def finish(process: subprocess.Popen) -> None:
     _, error = process.communicate()
     if process.returncode:
         sys.exit(error.decode())
+
+
+def lines(folder: Path) -> int:
+    path = folder / "metrics.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def checkpointed(folder: Path) -> int:
+    path = folder / "checkpoint.safetensors"
+    return len(load_tensors(path)[0]["history"]) if path.exists() else 0
 
 
 def outcome(folder: Path) -> tuple:
@@ -53,24 +66,27 @@ def main() -> None:
         begin = time.monotonic()
         finish(start(Path(folder) / "whole", options))
         wall = time.monotonic() - begin
-        expected = outcome(Path(folder) / "whole")
+        expected, epochs = outcome(Path(folder) / "whole"), lines(Path(folder) / "whole")
+        pause = json.loads((Path(folder) / "whole" / "result.json").read_text())["epoch_ms"] / 1000
         while len(moments) < options.times:
             path = Path(folder) / f"killed-{draw.random()}"
-            process, moment = start(path, options), draw.uniform(0, wall)
-            time.sleep(moment)
+            after, wait = draw.randrange(1, epochs), draw.uniform(0, pause)
+            process, begin = start(path, options), time.monotonic()
+            while process.poll() is None and lines(path) < after:
+                time.sleep(0.002)
+            time.sleep(wait)
             process.kill()
+            moment = time.monotonic() - begin
             process.communicate()
-            if process.returncode >= 0:
+            epoch, saved = lines(path), checkpointed(path)
+            if process.returncode >= 0 or epoch >= epochs:
                 continue  # it was quicker this time
-            lines = path / "metrics.jsonl"
-            epoch = lines.read_bytes().count(b"\n") if lines.exists() else 0
             finish(start(path, options))
             same = outcome(path) == expected
             equal += same
-            moments.append({"seconds": round(moment, 3), "epoch": epoch, "equal": same})
-            print(
-                f"{len(moments):3d}  killed after {moment:6.2f} s, epoch {epoch:3d}: {'equal' if same else 'DIFFERENT'}"
-            )
+            moments.append({"seconds": round(moment, 3), "epoch": epoch, "checkpoint": saved, "equal": same})
+            verdict = "equal" if same else "DIFFERENT"
+            print(f"{len(moments):3d}  killed after {moment:6.2f} s, epoch {epoch}, checkpoint of {saved}: {verdict}")
     print(f"{equal} of {options.times} equal to the uninterrupted run")
     record = {"equal": equal, **vars(options), "uninterrupted_seconds": round(wall, 2), "moments": moments}
     RESULTS.write_text(json.dumps(record, indent=1) + "\n")
