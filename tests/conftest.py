@@ -2,6 +2,9 @@
 
 import os
 
+# Threads that spin at a barrier wait for a whole time slice when another program has the core.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import pytest
 import torch
 from hypothesis import settings
