@@ -25,7 +25,7 @@ RESULTS = Path(__file__).parent / "results" / "kill_resume.json"
 
 def start(folder: Path, options: argparse.Namespace) -> subprocess.Popen:
     command = ["train", options.dataset, "--model", options.model, "--epochs", str(options.epochs)]
-    command += ["--device", options.device, "--out", str(folder), "--resume", "--checkpoint-every", "0.2"]
+    command += ["--device", options.device, "--out", str(folder), "--resume", "--checkpoint-every", "0"]
     code = "from gesm.cli import app; app()"
     return subprocess.Popen([sys.executable, "-c", code, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
