@@ -35,8 +35,8 @@ torch.empty(2**23 - 2**16)
 
 # The first exp of a process, if several threads made it, was now and then off by up to 7e-5 in one thread's share (20 of 200
 # forked processes with two threads); with one made by a single thread before it, never (0 of 240).
-for dtype in (torch.float32, torch.float64):
-    torch.ones(1, dtype=dtype).exp()
+torch.ones(1, dtype=torch.float32).exp()
+torch.ones(1, dtype=torch.float64).exp()
 
 
 def _csr(rowptr: Tensor, col: Tensor, value: Tensor, num_cols: int) -> Tensor:
