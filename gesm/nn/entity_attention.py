@@ -13,7 +13,7 @@ from gesm.adjacency import as_graph
 from gesm.errors import GesmError
 from gesm.graph import Graph
 from gesm.nn._messages import check_features, looped_edges, message_passing_options, needs_messages
-from gesm.nn.linear import SparseLinear
+from gesm.nn.linear import SparseLinear, multiply
 from gesm.ops import attend, attention_weights
 from gesm.ops._checks import accumulation_dtype
 from gesm.ops.attend import reference
@@ -152,17 +152,28 @@ class EntityAttention(MessagePassing):
     def _project(self, x: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Z of sources and targets, and the scores a of targets and c of sources."""
         src, dst = (self.att_src, self.att_src_bias), (self.att_dst, self.att_dst_bias)
-        shape = (-1, self.heads, self.out_channels)
         x_src, x_dst = (x, x) if isinstance(x, Tensor) else x
         check_features(x_src, "x" if x_src is x_dst else "x_src")
         if x_src is x_dst and self.lin is not None:
-            z = self.lin(x_src).view(shape)
-            a, c = _scores(x_src, self.lin, dst, src)
+            z, (a, c) = self._embed(x_src, self.lin, dst, src)
             return z, z, a, c
         check_features(x_dst, "x" if x_src is x_dst else "x_dst")
-        lin_src, lin_dst = self.lin_src or self.lin, self.lin_dst or self.lin
-        z_src, z_dst = lin_src(x_src).view(shape), lin_dst(x_dst).view(shape)
-        return z_src, z_dst, *_scores(x_dst, lin_dst, dst), *_scores(x_src, lin_src, src)
+        z_src, (c,) = self._embed(x_src, self.lin_src or self.lin, src)
+        z_dst, (a,) = self._embed(x_dst, self.lin_dst or self.lin, dst)
+        return z_src, z_dst, a, c
+
+    def _embed(
+        self, x: Tensor, lin: SparseLinear, *attentions: tuple[Tensor, Tensor | None]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Z, and u.z + b for each (u, b) as x (W u): F columns wide instead of heads * d, and no gradient on Z."""
+        lin.check(x)
+        heads, d = self.heads, self.out_channels
+        maps = lin.maps(x)
+        eye = torch.eye(heads, dtype=x.dtype, device=x.device).view(heads, 1, heads)
+        by_head = torch.cat([(att.view(heads, d, 1) * eye).view(heads * d, heads) for att, _ in attentions], dim=1)
+        scores = multiply(x, maps @ by_head).split(heads, dim=1)
+        scores = [s if bias is None else s + bias for s, (_, bias) in zip(scores, attentions, strict=True)]
+        return multiply(x, maps).view(-1, heads, d), scores
 
     def _transition(
         self, edge_index: Any, edge_weight: Tensor | None, size: tuple[int, int], loops: bool, dtype: torch.dtype
@@ -193,11 +204,3 @@ class EntityAttention(MessagePassing):
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}({self.in_channels}, {self.out_channels}, heads={self.heads})"
 
-
-def _scores(x: Tensor, lin: SparseLinear, *attentions: tuple[Tensor, Tensor | None]) -> list[Tensor]:
-    """u.z + b for each (u, b), [N, heads], as x (W u): F columns wide instead of heads * d, and no gradient on Z."""
-    heads, d = attentions[0][0].shape[1:]
-    eye = torch.eye(heads, dtype=x.dtype, device=x.device).view(heads, 1, heads)
-    by_head = torch.cat([(att.view(heads, d, 1) * eye).view(heads * d, heads) for att, _ in attentions], dim=1)
-    scores = lin.multiply(x, (lin.weight.t() @ by_head).t()).split(heads, dim=1)
-    return [s if bias is None else s + bias for s, (_, bias) in zip(scores, attentions, strict=True)]

@@ -1,15 +1,15 @@
 """A linear layer whose input may be sparse."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.nn.dense.linear import Linear
 
 from gesm.adjacency import as_graph
 from gesm.errors import GesmError
 from gesm.ops import spmm
+from gesm.ops.transpose import transpose
 
-__all__ = ["SparseLinear"]
+__all__ = ["SparseLinear", "multiply"]
 
 
 class SparseLinear(Linear):
@@ -26,7 +26,7 @@ class SparseLinear(Linear):
     def forward(self, x: Tensor) -> Tensor:
         """x W^T + b."""
         self.check(x)
-        out = self.multiply(x, self.weight)
+        out = multiply(x, self.maps(x))
         return out if self.bias is None else out + self.bias
 
     def check(self, x: Tensor) -> None:
@@ -38,7 +38,11 @@ class SparseLinear(Linear):
         if x.dtype != self.weight.dtype and not torch.is_autocast_enabled(x.device.type):
             raise GesmError(f"x is {x.dtype} but the layer {self.weight.dtype}; convert x, or the layer with .to({x.dtype})")
 
-    @staticmethod
-    def multiply(x: Tensor, weight: Tensor) -> Tensor:
-        """x weight^T for dense or CSR x."""
-        return F.linear(x, weight) if x.layout is torch.strided else spmm(as_graph(x), weight.t())
+    def maps(self, x: Tensor) -> Tensor:
+        """W^T, as the product with x wants it: by rows for CSR x."""
+        return self.weight.t() if x.layout is torch.strided else transpose(self.weight)
+
+
+def multiply(x: Tensor, maps: Tensor) -> Tensor:
+    """x maps for dense or CSR x."""
+    return x @ maps if x.layout is torch.strided else spmm(as_graph(x), maps)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-__all__ = ["counters", "keep_mask", "new_seed", "random_bits"]
+__all__ = ["dropout_scale", "dropout_threshold", "keep_mask", "new_seed", "random_bits"]
 
 
 def new_seed(device: torch.device, generator: torch.Generator | None = None) -> Tensor:
@@ -11,30 +11,47 @@ def new_seed(device: torch.device, generator: torch.Generator | None = None) -> 
     return torch.randint(2**62, (1,), device=device, generator=generator)
 
 
-def keep_mask(counter: Tensor, seed: Tensor, p: float, dtype: torch.dtype) -> Tensor:
-    """1 for each int32 counter that dropout of probability p keeps, else 0, as `dtype`."""
-    keep = torch.empty(counter.shape, dtype=dtype, device=counter.device)
-    return torch.ge(random_bits(counter, seed), int(p * 2**32) - 2**31, out=keep)
+def dropout_threshold(p: float) -> int:
+    """Of the 2^16 values that decide about an element, how many drop it: p is rounded to a multiple of 2^-16."""
+    return min(round(p * 2**16), 2**16 - 1)
+
+
+def dropout_scale(threshold: int) -> float:
+    """1 / (1 - p) for the rounded p."""
+    return 2**16 / (2**16 - threshold)
+
+
+def keep_mask(start: int, stop: int, seed: Tensor, threshold: int, dtype: torch.dtype) -> Tensor:
+    """1 for each of the elements start ... stop - 1 that is kept, else 0, as `dtype`, on the device of the seed.
+
+    The low and the high half of one counter's bits decide about two elements, 2 c and 2 c + 1.
+    """
+    first, last = start // 2, (stop + 1) // 2
+    counter = torch.arange(last - first, dtype=torch.int32, device=seed.device)
+    if first:
+        counter += (first + 2**31) % 2**32 - 2**31
+    bits = random_bits(counter, seed).view(torch.int16)[start - 2 * first :][: stop - start]
+    keep = torch.empty(stop - start, dtype=dtype, device=seed.device)
+    return torch.ge(bits, threshold - 2**15, out=keep)
 
 
 def random_bits(counter: Tensor, seed: Tensor) -> Tensor:
-    """32 random bits for each int32 counter, [counter's shape].
+    """32 random bits for each int32 counter, which is overwritten with them.
 
-    An integer hash of (counter, seed): xor-shifts and odd multiplications (the "lowbias32" hash of C. Wellons'
-    hash-prospector), with one half of the seed before and one amid. PyTorch has no unsigned arithmetic, so that a logical shift
-    is an arithmetic one and a mask.
+    An integer hash of (counter, seed): xor-shifts and odd multiplications (the constants of the "lowbias32" hash of
+    C. Wellons' hash-prospector), with one half of the seed before and one amid. The first two shifts keep the sign, for
+    PyTorch has no unsigned arithmetic: that costs one bit of the state, and clearing it would cost a pass over memory each.
     """
-    low = ((seed & 0xFFFFFFFF) - ((seed & 0x80000000) << 1)).to(torch.int32)
-    h = counter ^ low
-    h ^= (h >> 16).bitwise_and_(0xFFFF)
+    h = counter.bitwise_xor_(_int32(seed))
+    h ^= h >> 16
     h *= 0x7FEB352D
-    h ^= (seed >> 32).to(torch.int32)
-    h ^= (h >> 15).bitwise_and_(0x1FFFF)
+    h ^= _int32(seed >> 32)
+    h ^= h >> 15
     h *= -0x7B935975  # 0x846CA68B
     h ^= (h >> 16).bitwise_and_(0xFFFF)
     return h
 
 
-def counters(start: int, stop: int) -> Tensor:
-    """The int32 counters start ... stop - 1 on the CPU, wrapping around."""
-    return torch.arange(stop - start, dtype=torch.int32).add_((start + 2**31) % 2**32 - 2**31)
+def _int32(number: Tensor) -> Tensor:
+    """The low half of an int64, wrapped around."""
+    return ((number & 0xFFFFFFFF) - ((number & 0x80000000) << 1)).to(torch.int32)

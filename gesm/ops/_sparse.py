@@ -1,9 +1,10 @@
-"""CPU building blocks: PyTorch's native kernels as plain functions of CSR arrays.
+"""CPU building blocks: PyTorch's native kernels as plain functions of CSR matrices.
 
-A weighted sum of rows is what `embedding_bag` computes, with generated code that fetches ahead: on the graphs of the
-benchmarks 1.1 to 3 times faster than `torch.sparse.mm(csr, x, "sum")`, with the same bits. Sampled products are
-`torch.sparse.sampled_addmm`. Both need neither a compiler nor MKL and own their rows, so results repeat bit by bit. They are
-called below autograd only: PyTorch's own gradient through sparse values is a hundred times slower than the products.
+A weighted sum of rows is MKL's sparse product where PyTorch is built with MKL (its x86 wheels are), for it alone writes into
+memory that is already there and adds as it goes. Elsewhere it is what `embedding_bag` computes, with generated code that fetches
+ahead; both give the bits of `torch.sparse.mm(csr, x, "sum")`. Sampled products are `torch.sparse.sampled_addmm`. None needs a
+compiler, and each thread owns its rows, so results repeat bit by bit. They are called below autograd only: PyTorch's own
+gradient through sparse values is a hundred times slower than the products.
 """
 
 import itertools
@@ -16,11 +17,14 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-__all__ = ["Block", "blocks", "csr_matmul", "csr_sddmm", "place", "segment_max", "segment_sum"]
+from gesm.ops._memory import empty
+
+__all__ = ["Block", "blocks", "csr", "csr_matmul", "csr_sddmm", "segment_max", "segment_sum"]
 
 BLOCK_ENTRIES = 2**20  # (edge, head) pairs at a time: 4 MB in float32 an array, near the size of a second-level cache
 CACHED_ENTRIES = 2**23  # a graph of up to this many pairs keeps its expanded indices, 12 bytes a pair and direction
 
+_MKL = torch.backends.mkl.is_available()
 _SUM = 0  # mode of embedding_bag
 
 with warnings.catch_warnings():  # the first CSR of a process announces the beta state of the layout
@@ -28,29 +32,37 @@ with warnings.catch_warnings():  # the first CSR of a process announces the beta
     torch.sparse_csr_tensor(torch.zeros(1, dtype=torch.int32), torch.empty(0, dtype=torch.int32), torch.empty(0), (0, 0))
 
 
-# glibc keeps freed memory up to twice the largest mapped block that was ever freed (32 MB at most), and returns more to the
-# system, whose page faults then cost as much as the kernels. One large block, never touched, sets that bound: attend on PubMed
-# is 15 % faster. Other allocators ignore it.
-torch.empty(2**23 - 2**16)
-
 # The first exp of a process, if several threads made it, was now and then off by up to 7e-5 in one thread's share (20 of 200
 # forked processes with two threads); with one made by a single thread before it, never (0 of 240).
 torch.ones(1, dtype=torch.float32).exp()
 torch.ones(1, dtype=torch.float64).exp()
 
 
-def _csr(rowptr: Tensor, col: Tensor, value: Tensor, num_cols: int) -> Tensor:
+def csr(rowptr: Tensor, col: Tensor, value: Tensor, num_cols: int) -> Tensor:
+    """The matrix as a torch.sparse CSR tensor; entries behind rowptr[-1] do not count."""
     size = (rowptr.numel() - 1, num_cols)
     return torch.sparse_csr_tensor(rowptr, col, value, size, check_invariants=False)
 
 
-def csr_matmul(rowptr: Tensor, col: Tensor, value: Tensor | None, x: Tensor) -> Tensor:
-    """A x for A in CSR form, [rows, width]; `value` None stands for ones."""
+def csr_matmul(matrix: Tensor, x: Tensor, add: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+    """A x, [rows, width], plus `add`, written into `out` if given; A is a `csr`."""
+    if out is None:
+        out = empty(matrix.size(0), x.size(1), like=x)
+    if matrix.values().numel() == 0 or out.numel() == 0:
+        return out.zero_() if add is None else out.copy_(add)
+    if _MKL and matrix.col_indices().dtype == torch.int32:
+        return torch.addmm(out if add is None else add, matrix, x, beta=0 if add is None else 1, out=out)
+    part = _bag(matrix.crow_indices(), matrix.col_indices(), matrix.values(), x)
+    return out.copy_(part) if add is None else torch.add(part, add, out=out)
+
+
+def _bag(rowptr: Tensor, col: Tensor, value: Tensor | None, x: Tensor) -> Tensor:
+    """The same by embedding_bag; `value` None stands for ones."""
     entries = int(rowptr[-1])
     if entries == 0 or x.size(1) == 0:
         return x.new_zeros(rowptr.numel() - 1, x.size(1))
     value = None if value is None else value[:entries]
-    return torch._embedding_bag_forward_only(x, col[:entries], rowptr, False, _SUM, False, value, True)[0]
+    return torch._embedding_bag_forward_only(x.contiguous(), col[:entries], rowptr, False, _SUM, False, value, True)[0]
 
 
 def csr_sddmm(rowptr: Tensor, col: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -61,7 +73,9 @@ def csr_sddmm(rowptr: Tensor, col: Tensor, a: Tensor, b: Tensor) -> Tensor:
     if col.numel() > a.size(0) * b.size(0):  # more entries than positions, all multi-edges: sampled_addmm refuses
         row = torch.arange(a.size(0)).repeat_interleave(rowptr.diff())
         return (a.index_select(0, row) * b.index_select(0, col[: row.numel()])).sum(1)
-    return torch.sparse.sampled_addmm(_csr(rowptr, col, zeros, b.size(0)), a, b.t()).values()
+    matrix = csr(rowptr, col, zeros, b.size(0))
+    torch.sparse.sampled_addmm(matrix, a, b.t(), out=matrix)  # in place: else it copies the indices as well
+    return zeros
 
 
 class Block(NamedTuple):
@@ -86,9 +100,10 @@ class Block(NamedTuple):
         """The rows of the block in the expanded CSR."""
         return slice(self.rows.start * heads, self.rows.stop * heads)
 
-    def to_heads(self, value: Tensor) -> Tensor:
-        """Edge values [entries, heads] in the order of the expanded CSR."""
-        return value.view(-1).index_select(0, self.order)
+    def matrix(self, value: Tensor, num_cols: int) -> Tensor:
+        """The expanded CSR, with edge values [entries, heads]."""
+        wide = value.view(-1).index_select(0, self.order)
+        return csr(self.heads_rowptr, self.heads_col, wide, num_cols * value.size(1))
 
     def from_heads(self, value: Tensor, heads: int) -> Tensor:
         """The order of the expanded CSR to [entries, heads]."""
@@ -97,7 +112,7 @@ class Block(NamedTuple):
 
 def segment_sum(block: Block, value: Tensor) -> Tensor:
     """Sums of edge values [entries, width] over the rows of the block."""
-    return csr_matmul(block.rowptr, block.edge, None, value)
+    return _bag(block.rowptr, block.edge, None, value)
 
 
 def segment_max(block: Block, value: Tensor) -> Tensor:
@@ -105,17 +120,7 @@ def segment_max(block: Block, value: Tensor) -> Tensor:
     if value.numel() == 0:
         return value.new_zeros(block.rowptr.numel() - 1, value.size(1))
     ones = value.new_ones(block.edge.numel())
-    return torch.sparse.mm(_csr(block.rowptr, block.edge, ones, value.size(0)), value, "amax")
-
-
-def place(out: Tensor, rows: slice, part: Tensor, num_rows: int) -> Tensor:
-    """Writes a block's rows into the result; the only block of a small graph is the result, with no copy."""
-    if part.size(0) == num_rows:
-        return part
-    if out.size(0) != num_rows:
-        out = part.new_empty(num_rows, part.size(1))
-    out[rows] = part
-    return out
+    return torch.sparse.mm(csr(block.rowptr, block.edge, ones, value.size(0)), value, "amax")
 
 
 _expanded: WeakTensorKeyDictionary = WeakTensorKeyDictionary()

@@ -6,7 +6,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from gesm.errors import GesmError
-from gesm.ops._random import counters, new_seed, random_bits
+from gesm.ops._memory import empty
+from gesm.ops._random import dropout_scale, dropout_threshold, keep_mask, new_seed
 
 __all__ = ["dropout_linear"]
 
@@ -40,8 +41,7 @@ def dropout_linear(x: Tensor, weight: Tensor, p: float, training: bool = True) -
     plain = x.device.type != "cpu" or x.dtype.itemsize < 4 or x.dtype != weight.dtype
     if plain or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return F.linear(F.dropout(x, p), weight)
-    threshold = min(round(p * 2**16), 2**16 - 1)
-    return _DropoutLinear.apply(x, weight, threshold, new_seed(x.device))
+    return _DropoutLinear.apply(x, weight, dropout_threshold(p), new_seed(x.device))
 
 
 def _row_blocks(x: Tensor) -> list[slice]:
@@ -52,14 +52,15 @@ def _row_blocks(x: Tensor) -> list[slice]:
 class _DropoutLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, threshold, seed):
-        ctx.scale = 2**16 / (2**16 - threshold)
+        ctx.scale = dropout_scale(threshold)
         kept = torch.empty(x.shape, dtype=torch.uint8)
         out = x.new_empty(x.size(0), weight.size(0))
         scaled = weight.t() * ctx.scale
         for rows in _row_blocks(x):
-            mask = _mask(x[rows], rows.start * x.size(1), threshold, seed)
+            part, start = x[rows], rows.start * x.size(1)
+            mask = keep_mask(start, start + part.numel(), seed, threshold, x.dtype).view(part.shape)
             kept[rows] = mask
-            torch.mm(mask.mul_(x[rows]), scaled, out=out[rows])
+            torch.mm(mask.mul_(part), scaled, out=out[rows])
         ctx.save_for_backward(x, weight, kept)
         return out
 
@@ -67,7 +68,7 @@ class _DropoutLinear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         x, weight, kept = ctx.saved_tensors
-        grad_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        grad_x = empty(*x.shape, like=x) if ctx.needs_input_grad[0] else None
         grad_weight = torch.zeros_like(weight, memory_format=torch.contiguous_format)
         scaled = weight * ctx.scale
         for rows in _row_blocks(x):
@@ -77,10 +78,3 @@ class _DropoutLinear(torch.autograd.Function):
             grad_weight.addmm_(grad[rows].t(), mask.mul_(x[rows]))
         return grad_x, grad_weight.mul_(ctx.scale), None, None
 
-
-def _mask(part: Tensor, start: int, threshold: int, seed: Tensor) -> Tensor:
-    """0 or 1 for each element; two 16-bit halves of a counter's bits decide two elements."""
-    first, last = start // 2, (start + part.numel() + 1) // 2
-    bits = random_bits(counters(first, last), seed).view(torch.int16)
-    bits = bits[start - 2 * first :][: part.numel()].view(part.shape)
-    return torch.ge(bits, threshold - 2**15, out=torch.empty(part.shape, dtype=part.dtype))

@@ -5,13 +5,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from gesm.ops._memory import empty
+
 __all__ = ["bias_elu_"]
 
-BLOCK_ELEMENTS = 2**20  # 4 MB in float32: the temporary of a block is recycled memory, that of PubMed's 40 MB is not
+BLOCK_ELEMENTS = 2**18  # 1 MB in float32: the second-level cache holds a block and its temporary
 
 
 def bias_elu_(x: Tensor, bias: Tensor | None = None) -> Tensor:
-    r"""ELU with a bias, :math:`\mathrm{elu}(x + b) = \max(x + b, 0) + \exp(\min(x + b, 0)) - 1`, in place of x.
+    r"""ELU with a bias, :math:`\mathrm{elu}(x + b) = \max(x + b, \exp(\min(x + b, 0)) - 1)`, in place of x.
 
     On a CPU written with `exp`, which is vectorised where PyTorch's `expm1` is not: 2 times faster forward, 4 times backward,
     with an absolute error of an ulp of 1. Elsewhere, in half precision and in a traced graph it is `F.elu_`.
@@ -35,8 +37,7 @@ class _BiasELU(torch.autograd.Function):
         for part in x.split(_rows(x)):
             if bias is not None:
                 part += bias
-            negative = part.clamp(max=0).exp_().sub_(1)
-            part.clamp_(min=0).add_(negative)
+            torch.maximum(part, part.clamp(max=0).exp_().sub_(1), out=part)
         ctx.mark_dirty(x)
         ctx.save_for_backward(x)
         return x
@@ -45,10 +46,8 @@ class _BiasELU(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         (out,) = ctx.saved_tensors
-        step = _rows(out)
-        grad_x = torch.empty_like(out)
-        for part, o, g in zip(grad_x.split(step), out.split(step), grad.split(step), strict=True):
-            torch.clamp(o, max=0, out=part).add_(1).mul_(g)
+        grad_x = empty(*out.shape, like=out)
+        torch.ops.aten.elu_backward(grad, 1, 1, 1, True, out, grad_input=grad_x)
         return grad_x, grad_x.sum_to_size(ctx.bias_shape) if ctx.needs_input_grad[1] else None
 
 

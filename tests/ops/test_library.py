@@ -5,7 +5,7 @@ import torch
 
 from gesm import GesmError
 from gesm.ops import backend, use_backend
-from gesm.ops._random import keep_mask, new_seed
+from gesm.ops._random import dropout_threshold, keep_mask, new_seed
 
 CPU = torch.device("cpu")
 
@@ -32,14 +32,23 @@ def test_an_explicit_request_is_met_or_refused():
 def test_keep_mask_has_the_right_share_and_no_pattern(p):
     n = 2**20
     seed = new_seed(CPU)
-    mask = keep_mask(torch.arange(n, dtype=torch.int32), seed, p, torch.float32)
+    mask = keep_mask(0, n, seed, dropout_threshold(p), torch.float32)
     deviation = (p * (1 - p) / n) ** 0.5
     assert abs(mask.mean() - (1 - p)) < 5 * deviation
     for lag in (1, 2, 8, 512):
         both = (mask[:-lag] * mask[lag:]).mean()
         assert abs(both - (1 - p) ** 2) < 6 * deviation
-    other = keep_mask(torch.arange(n, dtype=torch.int32), seed + 1, p, torch.float32)
+    other = keep_mask(0, n, seed + 1, dropout_threshold(p), torch.float32)
     assert abs((mask * other).mean() - (1 - p) ** 2) < 6 * deviation
+
+
+def test_a_part_of_a_mask_is_that_part():
+    seed, threshold = new_seed(CPU), dropout_threshold(0.3)
+    whole = keep_mask(0, 5001, seed, threshold, torch.float32)
+    for start, stop in ((1, 5000), (7, 8), (1000, 3001), (0, 1), (5, 5)):
+        assert keep_mask(start, stop, seed, threshold, torch.float32).equal(whole[start:stop])
+    far = 2**33 + 5  # counters wrap around
+    assert keep_mask(far, far + 100, seed, threshold, torch.float32).equal(whole[5:105])
 
 
 def test_new_seed_follows_its_generator():

@@ -89,7 +89,8 @@ def attend(
         score_dst: a, [N_dst, heads].
         score_src: c, [N_src, heads].
         score: "product" or "additive".
-        dropout: probability of dropping a weight alpha_ij, in [0, 1); the rest is scaled by 1 / (1 - dropout).
+        dropout: probability of dropping a weight alpha_ij, in [0, 1), rounded to a multiple of 2^-16; the rest is scaled by
+            1 / (1 - dropout).
         seed: int64 [1] that fixes the mask; default: drawn from PyTorch's generator.
         residual: add x_i to y_i; for graphs with one set of nodes.
 

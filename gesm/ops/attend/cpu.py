@@ -9,18 +9,36 @@ threads write one row. The result itself is not kept, and what follows may work 
 import torch
 from torch import Tensor
 
-from gesm.ops._random import counters, keep_mask
-from gesm.ops._sparse import Block, blocks, csr_matmul, csr_sddmm, place, segment_max, segment_sum
+from gesm.ops._memory import empty
+from gesm.ops._random import dropout_scale, dropout_threshold, keep_mask
+from gesm.ops._sparse import Block, blocks, csr_matmul, csr_sddmm, segment_max, segment_sum
 from gesm.ops.attend.scores import SCORES
 
 __all__ = ["attend", "attend_backward"]
 
+SAFE_SCORE = 16.0  # exp of it is far from overflow, and rounds no worse than a difference of two scores
+
 
 def _keep(block: Block, like: Tensor, seed: Tensor, p: float) -> Tensor:
     """[entries, heads] dropout factors, 0 or 1 / (1 - p), by the number of each edge and head."""
-    heads = like.size(1)
-    counter = counters(block.entries.start * heads, block.entries.stop * heads)
-    return keep_mask(counter, seed, p, like.dtype).mul_(1 / (1 - p)).view(-1, heads)
+    heads, threshold = like.size(1), dropout_threshold(p)
+    mask = keep_mask(block.entries.start * heads, block.entries.stop * heads, seed, threshold, like.dtype)
+    return mask.mul_(dropout_scale(threshold)).view(-1, heads)
+
+
+def _softmax_(block: Block, s: Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax over the rows of the block, in place of s [entries, heads], and the log-sum-exp of each row.
+
+    Scores are shifted by the maximum of their row only where one of them is large.
+    """
+    low, high = s.aminmax() if s.numel() else (s.new_zeros(()),) * 2
+    small = -SAFE_SCORE < low and high < SAFE_SCORE  # False for NaN
+    if not small:
+        top = segment_max(block, s)
+        s -= top.index_select(0, block.row)
+    total = segment_sum(block, s.exp_())
+    s /= total.index_select(0, block.row)
+    return s, total.log_() if small else total.log_().add_(top)
 
 
 def attend(
@@ -38,22 +56,16 @@ def attend(
     """x [N_src, heads, d] to [N_dst, heads, d], and the log-sum-exp [N_dst, heads] of each row's scores."""
     num_src, heads, d = x.shape
     x = x.contiguous().view(num_src * heads, d)
-    out = x.new_empty(0, d)
+    out = empty(score_dst.numel(), d, like=x)
     lse = x.new_empty(score_dst.shape)
     for block in blocks(rowptr, col, heads):
         a = score_dst[block.rows].index_select(0, block.row)
         s = SCORES[score].forward(value[block.entries].unsqueeze(1), a, score_src.index_select(0, col[block.entries]))
-        top = segment_max(block, s)
-        alpha = s.sub_(top.index_select(0, block.row)).exp_()
-        total = segment_sum(block, alpha)
-        alpha /= total.index_select(0, block.row)
-        lse[block.rows] = total.log_().add_(top)
+        alpha, lse[block.rows] = _softmax_(block, s)
         if p > 0:
             alpha *= _keep(block, alpha, seed, p)
-        part = csr_matmul(block.heads_rowptr, block.heads_col, block.to_heads(alpha), x)
-        if residual:
-            part += x[block.head_rows(heads)]
-        out = place(out, block.head_rows(heads), part, lse.numel())
+        rows = block.head_rows(heads)
+        csr_matmul(block.matrix(alpha, num_src), x, add=x[rows] if residual else None, out=out[rows])
     # Not a view for autograd, which lets nobody write into a view that a Function returns.
     return torch.ops.aten._unsafe_view(out, (score_dst.size(0), heads, d)), lse
 
@@ -82,36 +94,33 @@ def attend_backward(
     grad = grad.contiguous().view(grad.size(0) * heads, d)
     grad_dst, grad_src = x.new_empty(score_dst.shape), x.new_empty(score_src.shape)
     grad_value = torch.zeros_like(value) if needs_value else value.new_empty(0)
-    alpha, grad_src_edge = x.new_empty(0, heads), x.new_empty(0, heads)
+    alpha, grad_src_edge = (x.new_empty(col.numel(), heads) for _ in range(2))
 
     for block in blocks(rowptr, col, heads):
         w = value[block.entries].unsqueeze(1)
         a = score_dst[block.rows].index_select(0, block.row)
         c = score_src.index_select(0, col[block.entries])
-        weight = SCORES[score].forward(w, a, c).sub_(lse[block.rows].index_select(0, block.row)).exp_()
+        s = SCORES[score].forward(w, a, c)
+        weight = torch.sub(s, lse[block.rows].index_select(0, block.row), out=alpha[block.entries]).exp_()
         dot = csr_sddmm(block.heads_rowptr, block.heads_col, grad[block.head_rows(heads)], x)
         dot = block.from_heads(dot, heads)
-        kept = weight
-        if p > 0:
-            keep = _keep(block, dot, seed, p)
+        keep = _keep(block, dot, seed, p) if p > 0 else None
+        if keep is not None:
             dot *= keep
-            kept = keep.mul_(weight)
-        alpha = place(alpha, block.entries, kept, col.numel())
-        delta = segment_sum(block, weight * dot)
+        delta = segment_sum(block, torch.mul(weight, dot, out=s))
         ds = dot.sub_(delta.index_select(0, block.row)).mul_(weight)
-        by_dst, by_src, by_value = SCORES[score].backward(ds, w, a, c)
+        if keep is not None:
+            weight *= keep
+        if needs_value:
+            grad_value[block.entries] = SCORES[score].by_value(ds, a, c).sum(1)
+        by_dst = SCORES[score].backward(ds, w, a, c, grad_src_edge[block.entries])
         grad_dst[block.rows] = segment_sum(block, by_dst)
-        grad_src_edge = place(grad_src_edge, block.entries, by_src, col.numel())
-        if needs_value and by_value is not None:
-            grad_value[block.entries] = by_value().sum(1)
 
-    grad_x = x.new_empty(0, d)
+    grad_x = empty(num_src * heads, d, like=x)
     for block in blocks(colptr, row, heads, to_csc):
+        rows = block.head_rows(heads)
         grad_src[block.rows] = segment_sum(block, grad_src_edge)
-        part = csr_matmul(block.heads_rowptr, block.heads_col, block.to_heads(alpha), grad)
-        if residual:
-            part += grad[block.head_rows(heads)]
-        grad_x = place(grad_x, block.head_rows(heads), part, num_src * heads)
+        csr_matmul(block.matrix(alpha, score_dst.size(0)), grad, add=grad[rows] if residual else None, out=grad_x[rows])
     return grad_x.view(num_src, heads, d), grad_dst, grad_src, grad_value
 
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gesm.ops._random import keep_mask
+from gesm.ops._random import dropout_scale, dropout_threshold, keep_mask
 from gesm.ops.attend.scores import SCORES
 
 __all__ = ["attend", "weights"]
@@ -36,8 +36,8 @@ def attend(
     """y_i = sum over edges j -> i of dropout(alpha_ij) x_j (+ x_i), head by head; x [N_src, heads, d], y [N_dst, heads, d]."""
     alpha = weights(col, target, value, score_dst, score_src, score)
     if p > 0:
-        counter = torch.arange(alpha.numel(), dtype=torch.int32, device=alpha.device).view_as(alpha)
-        alpha = alpha * keep_mask(counter, seed, p, alpha.dtype) / (1 - p)
+        threshold = dropout_threshold(p)
+        alpha = alpha * keep_mask(0, alpha.numel(), seed, threshold, alpha.dtype).view_as(alpha) * dropout_scale(threshold)
     out = x.new_zeros(score_dst.size(0) + 1, *x.shape[1:])
     out = out.index_add(0, target, alpha.unsqueeze(-1) * x.index_select(0, col))[: score_dst.size(0)]
     return out + x if residual else out

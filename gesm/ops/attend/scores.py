@@ -14,30 +14,35 @@ NEGATIVE_SLOPE = 0.2  # of the additive score's LeakyReLU, as in GAT
 class Score(NamedTuple):
     """s(w, a, c) and its backward, on edges: w [E, 1], a and c [E, heads] of target and source.
 
-    `backward(ds, w, a, c)` gives the gradients of a and c, and a function for that of w (before its sum over heads), which few
-    ask for, or None where the score ignores w. It may overwrite ds.
+    `backward(ds, w, a, c, out)` gives the gradient of a, writes that of c into `out` and may overwrite its arguments;
+    `by_value(ds, a, c)` gives that of w (before its sum over heads).
     """
 
     forward: Callable[[Tensor, Tensor, Tensor], Tensor]
-    backward: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Callable[[], Tensor] | None]]
+    backward: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+    by_value: Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def _product(w: Tensor, a: Tensor, c: Tensor) -> Tensor:
     return (a * c).mul_(w)
 
 
-def _product_backward(ds: Tensor, w: Tensor, a: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
-    scaled = ds * w
-    return scaled * c, scaled * a, lambda: ds * a * c
+def _product_backward(ds: Tensor, w: Tensor, a: Tensor, c: Tensor, out: Tensor) -> Tensor:
+    ds *= w
+    torch.mul(ds, a, out=out)
+    return ds.mul_(c)
 
 
 def _additive(w: Tensor, a: Tensor, c: Tensor) -> Tensor:
     return torch.nn.functional.leaky_relu(a + c, NEGATIVE_SLOPE)
 
 
-def _additive_backward(ds: Tensor, w: Tensor, a: Tensor, c: Tensor) -> tuple[Tensor, Tensor, None]:
+def _additive_backward(ds: Tensor, w: Tensor, a: Tensor, c: Tensor, out: Tensor) -> Tensor:
     ds *= (a + c > 0).to(ds.dtype).mul_(1 - NEGATIVE_SLOPE).add_(NEGATIVE_SLOPE)
-    return ds, ds, None
+    return out.copy_(ds)
 
 
-SCORES = {"product": Score(_product, _product_backward), "additive": Score(_additive, _additive_backward)}
+SCORES = {
+    "product": Score(_product, _product_backward, lambda ds, a, c: ds * a * c),
+    "additive": Score(_additive, _additive_backward, lambda ds, a, c: torch.zeros_like(ds)),
+}

@@ -3,18 +3,17 @@
 import torch
 from torch import Tensor
 
-from gesm.ops._sparse import csr_matmul
+from gesm.ops._sparse import csr, csr_matmul
 
 __all__ = ["mix", "mix_backward"]
 
 
 def mix(rowptr: Tensor, col: Tensor, value: Tensor, x: Tensor, K: int) -> Tensor:
     """[N, (K + 1) * C] to [N, C] by Horner's rule."""
-    width = x.size(1) // (K + 1)
-    out = x[:, K * width :].contiguous()
-    for k in reversed(range(K)):
-        out = csr_matmul(rowptr, col, value, out)
-        out += x[:, k * width : (k + 1) * width]
+    matrix = csr(rowptr, col, value, x.size(0))
+    *steps, out = x.split(x.size(1) // (K + 1), dim=1) if x.size(1) else [x] * (K + 1)
+    for step in reversed(steps):
+        out = csr_matmul(matrix, out, add=step)
     return out if K else out.clone()
 
 
@@ -22,11 +21,11 @@ def mix_backward(colptr: Tensor, row: Tensor, value: Tensor, grad: Tensor, K: in
     """[N, C] to [N, (K + 1) * C]: block k is (P^T)^k grad."""
     width = grad.size(1)
     out = grad.new_empty(grad.size(0), (K + 1) * width)
-    grad = grad.contiguous()
+    matrix = csr(colptr, row, value, grad.size(0))
     out[:, :width] = grad
-    for k in range(1, K + 1):
-        grad = csr_matmul(colptr, row, value, grad)
-        out[:, k * width : (k + 1) * width] = grad
+    for k in range(K):
+        now, following = (out[:, i * width : (i + 1) * width] for i in (k, k + 1))
+        csr_matmul(matrix, now, out=following)
     return out
 
 
