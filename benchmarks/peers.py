@@ -130,7 +130,8 @@ def copy_parameters(ours: GESM, peer: PyGGESM) -> None:
     """Gives the peer the parameters of a one-layer GESM with product scores."""
     (conv,) = ours.convs
     for name, parameter in peer.attention.named_parameters():
-        parameter.copy_(conv.attention.get_parameter(name))
+        ours = conv.attention.get_parameter(name)
+        parameter.copy_(ours.t() if name == "lin.weight" else ours)
     blocks = conv.mixture.lin.weight.unflatten(0, (peer.K + 1, -1))  # [K + 1, C, heads * d]
     peer.lin.weight.copy_(blocks.transpose(0, 1).flatten(1))
     peer.lin.bias.copy_(conv.mixture.bias)

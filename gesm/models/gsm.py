@@ -68,6 +68,6 @@ class GSM(nn.Module):
         z = first(x)
         h = F.elu(z)
         for lin in rest:
-            h = F.elu(dropout_linear(h, lin.weight, self.dropout, self.training))
+            h = F.elu(dropout_linear(h, lin.weight.t(), self.dropout, self.training))
         out = self.mixture(h, edge_index, edge_weight)
         return (out, z) if return_embedding else out

@@ -13,7 +13,7 @@ from gesm.adjacency import as_graph
 from gesm.errors import GesmError
 from gesm.graph import Graph
 from gesm.nn._messages import check_features, looped_edges, message_passing_options, needs_messages
-from gesm.nn.linear import SparseLinear, multiply
+from gesm.nn.linear import SparseLinear, check_width, multiply
 from gesm.ops import attend, attention_weights
 from gesm.ops._checks import accumulation_dtype
 from gesm.ops.attend import reference
@@ -162,18 +162,15 @@ class EntityAttention(MessagePassing):
         z_dst, (a,) = self._embed(x_dst, self.lin_dst or self.lin, dst)
         return z_src, z_dst, a, c
 
-    def _embed(
-        self, x: Tensor, lin: SparseLinear, *attentions: tuple[Tensor, Tensor | None]
-    ) -> tuple[Tensor, list[Tensor]]:
+    def _embed(self, x: Tensor, lin: SparseLinear, *attentions: tuple[Tensor, Tensor | None]) -> tuple[Tensor, list[Tensor]]:
         """Z, and u.z + b for each (u, b) as x (W u): F columns wide instead of heads * d, and no gradient on Z."""
-        lin.check(x)
+        check_width(lin, x)
         heads, d = self.heads, self.out_channels
-        maps = lin.maps(x)
         eye = torch.eye(heads, dtype=x.dtype, device=x.device).view(heads, 1, heads)
         by_head = torch.cat([(att.view(heads, d, 1) * eye).view(heads * d, heads) for att, _ in attentions], dim=1)
-        scores = multiply(x, maps @ by_head).split(heads, dim=1)
+        scores = multiply(x, lin.weight @ by_head).split(heads, dim=1)
         scores = [s if bias is None else s + bias for s, (_, bias) in zip(scores, attentions, strict=True)]
-        return multiply(x, maps).view(-1, heads, d), scores
+        return multiply(x, lin.weight).view(-1, heads, d), scores
 
     def _transition(
         self, edge_index: Any, edge_weight: Tensor | None, size: tuple[int, int], loops: bool, dtype: torch.dtype
@@ -203,4 +200,3 @@ class EntityAttention(MessagePassing):
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}({self.in_channels}, {self.out_channels}, heads={self.heads})"
-

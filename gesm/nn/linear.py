@@ -1,48 +1,78 @@
 """A linear layer whose input may be sparse."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch_geometric.nn.dense.linear import Linear
+from torch_geometric.nn.dense.linear import Linear, is_uninitialized_parameter
 
 from gesm.adjacency import as_graph
 from gesm.errors import GesmError
 from gesm.ops import spmm
-from gesm.ops.transpose import transpose
 
-__all__ = ["SparseLinear", "multiply"]
+__all__ = ["SparseLinear", "check_width", "multiply"]
 
 
 class SparseLinear(Linear):
-    r"""PyG's `Linear`, :math:`x W^{\top} + b`, that also takes x as a torch.sparse CSR tensor.
+    r"""PyG's `Linear` as :math:`x W + b`, which also takes x as a torch.sparse CSR tensor.
 
     The features of citation graphs are about 1 % full; the product and its gradient then cost what the non-zeros cost.
-    The transpose of x is built at the first call and remembered for as long as x lives unchanged.
+    The transpose of x is built at the first call and remembered for as long as x lives unchanged. The weight is
+    :math:`(F_{in}, F_{out})`, the transpose of PyG's: a sparse product gathers its rows.
 
     Shapes:
         - **input:** :math:`(N, F_{in})`, dense or CSR
         - **output:** :math:`(N, F_{out})`
     """
 
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        bias: bool = True,
+        weight_initializer: str | None = None,
+        bias_initializer: str | None = None,
+    ):
+        super().__init__(-1, out_channels, bias, weight_initializer, bias_initializer)
+        if in_channels > 0:
+            self._materialize(in_channels)
+            self.reset_parameters()
+
+    def _materialize(self, in_channels: int) -> None:
+        self.in_channels = in_channels
+        self.weight.materialize((in_channels, self.out_channels))
+        self._hook.remove()
+        del self._hook
+
+    @torch.no_grad()
+    def initialize_parameters(self, module: Any, input: tuple[Tensor, ...]) -> None:
+        """Draws the parameters of a lazy layer for the width of the first input."""
+        self._materialize(input[0].size(-1))
+        self.reset_parameters()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        weight = state_dict.get(prefix + "weight")
+        if weight is not None and not is_uninitialized_parameter(weight) and is_uninitialized_parameter(self.weight):
+            self._materialize(weight.size(0))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
     def forward(self, x: Tensor) -> Tensor:
-        """x W^T + b."""
-        self.check(x)
-        out = multiply(x, self.maps(x))
+        """x W + b."""
+        check_width(self, x)
+        out = multiply(x, self.weight)
         return out if self.bias is None else out + self.bias
 
-    def check(self, x: Tensor) -> None:
-        """The width of x is that of the layer, which a lazy one takes from x."""
-        if self.in_channels < 0:
-            self.initialize_parameters(None, (x,))
-        if x.size(-1) != self.in_channels:
-            raise GesmError(f"x has {x.size(-1)} features, but the layer was made for in_channels={self.in_channels}")
-        if x.dtype != self.weight.dtype and not torch.is_autocast_enabled(x.device.type):
-            raise GesmError(f"x is {x.dtype} but the layer {self.weight.dtype}; convert x, or the layer with .to({x.dtype})")
 
-    def maps(self, x: Tensor) -> Tensor:
-        """W^T, as the product with x wants it: by rows for CSR x."""
-        return self.weight.t() if x.layout is torch.strided else transpose(self.weight)
+def check_width(lin: Linear, x: Tensor) -> None:
+    """The width of x is that of the layer, which a lazy one takes from x."""
+    if lin.in_channels < 0:
+        lin.initialize_parameters(lin, (x,))
+    if x.size(-1) != lin.in_channels:
+        raise GesmError(f"x has {x.size(-1)} features, but the layer was made for in_channels={lin.in_channels}")
+    if x.dtype != lin.weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise GesmError(f"x is {x.dtype} but the layer {lin.weight.dtype}; convert x, or the layer with .to({x.dtype})")
 
 
-def multiply(x: Tensor, maps: Tensor) -> Tensor:
-    """x maps for dense or CSR x."""
-    return x @ maps if x.layout is torch.strided else spmm(as_graph(x), maps)
+def multiply(x: Tensor, weight: Tensor) -> Tensor:
+    """x weight for dense or CSR x."""
+    return x @ weight if x.layout is torch.strided else spmm(as_graph(x), weight)

@@ -8,19 +8,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
+from torch_geometric.nn.dense.linear import Linear
 
 from gesm.adjacency import as_graph
 from gesm.errors import GesmError
 from gesm.graph import Graph
 from gesm.nn._messages import check_features, looped_edges, message_passing_options, needs_messages
-from gesm.nn.linear import SparseLinear
+from gesm.nn.linear import check_width, multiply
 from gesm.ops import dropout_linear, mix, spmm
 from gesm.ops._checks import accumulation_dtype
 
 __all__ = ["StepMixture"]
 
 
-class _StepLinear(SparseLinear):
+class _StepLinear(Linear):
     """The K + 1 maps B_k side by side, drawn as the one map over [x | P x | ... | P^K x] that they are."""
 
     def __init__(self, in_channels: int, out_channels: int, K: int):
@@ -135,9 +136,10 @@ class StepMixture(MessagePassing):
         p = self.dropout if self.training else 0.0
         if p > 0 and x_src.layout is not torch.strided:
             raise GesmError("dropout works on dense features, but x is torch.sparse CSR; pass x.to_dense() or set dropout=0")
-        self.lin.check(x_src)
+        check_width(self.lin, x_src)
         if x_src is x_dst and graph is not None and self.out_channels < x_src.size(1):
-            maps = dropout_linear(x_src, self.lin.weight, p) if p > 0 else self.lin(x_src)
+            weight = self.lin.weight
+            maps = dropout_linear(x_src, weight, p) if p > 0 else multiply(x_src, weight.t())
             return mix(graph, maps, self.K)
         if p > 0:
             same, x_src = x_src is x_dst, F.dropout(x_src, p)

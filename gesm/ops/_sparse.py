@@ -1,10 +1,10 @@
 """CPU building blocks: PyTorch's native kernels as plain functions of CSR matrices.
 
 A weighted sum of rows is MKL's sparse product where PyTorch is built with MKL (its x86 wheels are), for it alone writes into
-memory that is already there and adds as it goes. Elsewhere it is what `embedding_bag` computes, with generated code that fetches
-ahead; both give the bits of `torch.sparse.mm(csr, x, "sum")`. Sampled products are `torch.sparse.sampled_addmm`. None needs a
-compiler, and each thread owns its rows, so results repeat bit by bit. They are called below autograd only: PyTorch's own
-gradient through sparse values is a hundred times slower than the products.
+memory that is already there and adds as it goes. Elsewhere it is what `embedding_bag` computes, with generated code that
+fetches ahead. Sampled products are `torch.sparse.sampled_addmm`. None needs a compiler, and each thread owns its rows, so
+results repeat bit by bit. They are called below autograd only: PyTorch's own gradient through sparse values is a hundred times
+slower than the products.
 """
 
 import itertools
@@ -83,18 +83,18 @@ class Block(NamedTuple):
 
     The expanded CSR has the node numbers `node * heads + head`, so that [N, heads, d] seen as [N * heads, d] is its dense
     operand with no copy. Edge values are [entries, heads]; `order` takes them to the order of the expanded CSR and `inverse`
-    back. In a transpose, edge values stay in the order of the CSR, and `edge` and `order` reach into all of them.
+    back.
     """
 
     rows: slice
     entries: slice
     row: Tensor  # [entries], row of each entry within the block
     rowptr: Tensor
-    edge: Tensor  # [entries], position of each entry in the edge values
+    position: Tensor  # [entries], of each entry within the block
     heads_rowptr: Tensor
     heads_col: Tensor
     order: Tensor
-    inverse: Tensor | None
+    inverse: Tensor
 
     def head_rows(self, heads: int) -> slice:
         """The rows of the block in the expanded CSR."""
@@ -112,48 +112,44 @@ class Block(NamedTuple):
 
 def segment_sum(block: Block, value: Tensor) -> Tensor:
     """Sums of edge values [entries, width] over the rows of the block."""
-    return _bag(block.rowptr, block.edge, None, value)
+    return _bag(block.rowptr, block.position, None, value)
 
 
 def segment_max(block: Block, value: Tensor) -> Tensor:
     """Maxima of edge values [entries, width] over the rows of the block; 0 where a row is empty."""
     if value.numel() == 0:
         return value.new_zeros(block.rowptr.numel() - 1, value.size(1))
-    ones = value.new_ones(block.edge.numel())
-    return torch.sparse.mm(csr(block.rowptr, block.edge, ones, value.size(0)), value, "amax")
+    ones = value.new_ones(block.position.numel())
+    return torch.sparse.mm(csr(block.rowptr, block.position, ones, value.size(0)), value, "amax")
 
 
 _expanded: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
-def blocks(rowptr: Tensor, col: Tensor, heads: int, edge: Tensor | None = None) -> Iterable[Block]:
-    """The CSR in blocks of about `BLOCK_ENTRIES` (entry, head) pairs; remembered for as long as `col` lives if small.
-
-    `edge` (of a transpose) is the position of each entry in the edge values; without it, these are in the order of the entries.
-    """
+def blocks(rowptr: Tensor, col: Tensor, heads: int) -> Iterable[Block]:
+    """The CSR in blocks of about `BLOCK_ENTRIES` (entry, head) pairs; remembered for as long as `col` lives if small."""
     if col.numel() * heads > CACHED_ENTRIES:
-        return _make_blocks(rowptr, col, heads, edge)
+        return _make_blocks(rowptr, col, heads)
     cached = _expanded.setdefault(col, {})
-    made_from, made = cached.get((heads, edge is None), (None, None))
-    if made_from is None or made_from[0] is not rowptr or made_from[1] is not edge:
-        made = list(_make_blocks(rowptr, col, heads, edge))
-        cached[heads, edge is None] = ((rowptr, edge), made)
+    made_from, made = cached.get(heads, (None, None))
+    if made_from is not rowptr:
+        made = list(_make_blocks(rowptr, col, heads))
+        cached[heads] = (rowptr, made)
     return made
 
 
-def _make_blocks(rowptr: Tensor, col: Tensor, heads: int, edge: Tensor | None) -> Iterator[Block]:
+def _make_blocks(rowptr: Tensor, col: Tensor, heads: int) -> Iterator[Block]:
     num_rows = rowptr.numel() - 1
     step = max(BLOCK_ENTRIES // heads, 1)
     num_blocks = max(math.ceil(int(rowptr[-1]) / step), 1)
     marks = torch.arange(1, num_blocks, dtype=rowptr.dtype) * step
     bounds = sorted({0, num_rows, *torch.searchsorted(rowptr, marks).tolist()})
     for start, stop in itertools.pairwise(bounds):
-        yield _make_block(rowptr, col, heads, edge, start, stop)
+        yield _make_block(rowptr, col, heads, start, stop)
 
 
-def _make_block(rowptr: Tensor, col: Tensor, heads: int, edge: Tensor | None, start: int, stop: int) -> Block:
+def _make_block(rowptr: Tensor, col: Tensor, heads: int, start: int, stop: int) -> Block:
     first, last = int(rowptr[start]), int(rowptr[stop])
-    dtype = torch.int64 if col.numel() * heads >= 2**31 else col.dtype  # of positions among all edge values
     rowptr, col = rowptr[start : stop + 1] - first, col[first:last]
     degree = rowptr.diff()
     row = torch.arange(stop - start, dtype=col.dtype).repeat_interleave(degree, output_size=last - first)
@@ -166,8 +162,5 @@ def _make_block(rowptr: Tensor, col: Tensor, heads: int, edge: Tensor | None, st
     heads_col = (col.unsqueeze(1) * heads + head).view(-1).index_select(0, order)
     heads_rowptr = torch.zeros(degree.numel() * heads + 1, dtype=col.dtype)
     heads_rowptr[1:] = degree.repeat_interleave(heads).cumsum(0)
-    inverse, edge = (inverse.view(-1), position) if edge is None else (None, edge[first:last])
-    if inverse is None:
-        order = (edge.to(dtype).unsqueeze(1) * heads + head).view(-1).index_select(0, order)
     rows, entries = slice(start, stop), slice(first, last)
-    return Block(rows, entries, row, rowptr, edge, heads_rowptr, heads_col, order, inverse)
+    return Block(rows, entries, row, rowptr, position, heads_rowptr, heads_col, order, inverse.view(-1))

@@ -1,5 +1,7 @@
 """A linear map of dropped-out features that never holds the dropped-out features."""
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -7,20 +9,20 @@ from torch.autograd.function import once_differentiable
 
 from gesm.errors import GesmError
 from gesm.ops._memory import empty
-from gesm.ops._random import dropout_scale, dropout_threshold, keep_mask, new_seed
+from gesm.ops._random import TABLE_BLOCK, dropout_scale, dropout_threshold, new_seed, table_mask
 
 __all__ = ["dropout_linear"]
 
-BLOCK_ELEMENTS = 2**20  # 4 MB in float32: near the cache of two cores, and still a large matrix product
+BLOCK_ELEMENTS = TABLE_BLOCK  # 4 MB in float32: near the cache of two cores, and still a large matrix product
 
 
 def dropout_linear(x: Tensor, weight: Tensor, p: float, training: bool = True) -> Tensor:
     r"""Linear map of dropped-out features, :math:`y = \mathrm{dropout}_p(x)\, W^{\top}`.
 
-    On a CPU it works by blocks of rows, each masked and multiplied while it is near, so that besides x only one byte an
-    element is kept for backward. The mask is a hash of the element's number and one drawn seed, 16 bits an element (PyTorch's
-    own draws a Bernoulli number each), so p is rounded to a multiple of 2^-16; the scale is that of the rounded p. Elsewhere,
-    in half precision and in a traced graph it is `F.linear(F.dropout(x, p), weight)`.
+    On a CPU it works by blocks of rows, each masked and multiplied while it is near; backward makes the masks again, so that
+    nothing but x is kept. A mask comes from one drawn seed and a table of random bits, 16 an element (PyTorch's own draws a
+    Bernoulli number each), so p is rounded to a multiple of 2^-16; the scale is that of the rounded p. Elsewhere, in half
+    precision and in a traced graph it is `F.linear(F.dropout(x, p), weight)`.
 
     Args:
         x: [N, F].
@@ -38,43 +40,43 @@ def dropout_linear(x: Tensor, weight: Tensor, p: float, training: bool = True) -
         raise GesmError(f"dropout must be in [0, 1), got {p}")
     if not training or p == 0:
         return F.linear(x, weight)
-    plain = x.device.type != "cpu" or x.dtype.itemsize < 4 or x.dtype != weight.dtype
+    if x.dim() != 2:
+        raise GesmError(f"x must have shape [N, F], got {list(x.shape)}")
+    plain = x.size(1) > BLOCK_ELEMENTS or x.device.type != "cpu" or x.dtype.itemsize < 4 or x.dtype != weight.dtype
     if plain or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return F.linear(F.dropout(x, p), weight)
     return _DropoutLinear.apply(x, weight, dropout_threshold(p), new_seed(x.device))
 
 
-def _row_blocks(x: Tensor) -> list[slice]:
+def _blocks(x: Tensor, seed: Tensor, threshold: int) -> Iterator[tuple[slice, Tensor]]:
+    """Runs of rows, and for each the mask of 0 and 1."""
     step = max(BLOCK_ELEMENTS // max(x.size(1), 1), 1)
-    return [slice(start, start + step) for start in range(0, x.size(0), step)]
+    for block, start in enumerate(range(0, x.size(0), step)):
+        rows = slice(start, min(start + step, x.size(0)))
+        num_rows, width = rows.stop - start, x.size(1)
+        yield rows, table_mask(block, num_rows * width, seed, threshold, x.dtype).view(num_rows, width)
 
 
 class _DropoutLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, threshold, seed):
-        ctx.scale = dropout_scale(threshold)
-        kept = torch.empty(x.shape, dtype=torch.uint8)
+        ctx.threshold, ctx.scale = threshold, dropout_scale(threshold)
+        ctx.save_for_backward(x, weight, seed)
         out = x.new_empty(x.size(0), weight.size(0))
         scaled = weight.t() * ctx.scale
-        for rows in _row_blocks(x):
-            part, start = x[rows], rows.start * x.size(1)
-            mask = keep_mask(start, start + part.numel(), seed, threshold, x.dtype).view(part.shape)
-            kept[rows] = mask
-            torch.mm(mask.mul_(part), scaled, out=out[rows])
-        ctx.save_for_backward(x, weight, kept)
+        for rows, mask in _blocks(x, seed, threshold):
+            torch.mm(mask.mul_(x[rows]), scaled, out=out[rows])
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        x, weight, kept = ctx.saved_tensors
+        x, weight, seed = ctx.saved_tensors
         grad_x = empty(*x.shape, like=x) if ctx.needs_input_grad[0] else None
         grad_weight = torch.zeros_like(weight, memory_format=torch.contiguous_format)
         scaled = weight * ctx.scale
-        for rows in _row_blocks(x):
-            mask = kept[rows].to(x.dtype)
+        for rows, mask in _blocks(x, seed, ctx.threshold):
             if grad_x is not None:
                 torch.mm(grad[rows], scaled, out=grad_x[rows]).mul_(mask)
             grad_weight.addmm_(grad[rows].t(), mask.mul_(x[rows]))
         return grad_x, grad_weight.mul_(ctx.scale), None, None
-

@@ -12,7 +12,7 @@ def test_one_layer_is_the_conv_and_returns_its_embedding():
     model = GESM(5, 4, 3, K=4, heads=2).eval()
     assert_matches(model(x, graph), model.convs[0](x, graph), rtol=1e-6)
     out, z = model(x, graph, return_embedding=True)
-    assert_matches(z, x @ model.convs[0].attention.lin.weight.t(), rtol=1e-5, atol=1e-6)
+    assert_matches(z, x @ model.convs[0].attention.lin.weight, rtol=1e-5, atol=1e-6)
     assert out.shape == (9, 3)
 
 

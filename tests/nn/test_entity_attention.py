@@ -11,7 +11,7 @@ from gesm.nn import EntityAttention
 
 def dense_attention(conv, x, graph):
     """The formula with dense matrices; multi-edges of A count by their number in the softmax."""
-    z = x @ conv.lin.weight.t()
+    z = x @ conv.lin.weight
     heads, d = conv.heads, conv.out_channels
     count = torch.zeros(graph.num_nodes, graph.num_nodes, dtype=torch.long)
     count.index_put_((graph.target.long(), graph.col.long()), torch.tensor(1), accumulate=True)
@@ -85,7 +85,7 @@ def test_shapes_repr_and_attention_weights():
     assert alpha.shape[1] == 3
     assert_matches(torch.zeros(10, 3).index_add(0, edge_index[1], alpha), torch.ones(10, 3), rtol=1e-5)
     out, z = conv(x, graph, return_embedding=True)
-    assert_matches(z, x @ conv.lin.weight.t(), rtol=1e-5, atol=1e-6)
+    assert_matches(z, x @ conv.lin.weight, rtol=1e-5, atol=1e-6)
 
 
 def test_bipartite():
@@ -104,7 +104,7 @@ def test_lazy_and_reset():
     conv, x, graph = setup()
     lazy = EntityAttention(-1, 4, 2)
     assert lazy(x, graph).shape == (10, 8)
-    assert lazy.lin.weight.shape == (8, 6)
+    assert lazy.lin.weight.shape == (6, 8)
     torch.manual_seed(5)
     conv.reset_parameters()
     first = conv(x, graph)

@@ -30,7 +30,7 @@ def test_returns_attention_weights_and_embedding():
     out, (edge_index, alpha), z = conv(x, graph, return_attention_weights=True, return_embedding=True)
     assert out.shape == (10, 3)
     assert edge_index.size(1) == alpha.size(0)
-    assert_matches(z, x @ conv.attention.lin.weight.t(), rtol=1e-5, atol=1e-6)
+    assert_matches(z, x @ conv.attention.lin.weight, rtol=1e-5, atol=1e-6)
     out, z = conv(x, graph, return_embedding=True)
     assert z.shape == (10, 8)
 

@@ -22,6 +22,14 @@ def test_lazy_with_sparse_input():
     assert lin(torch.eye(4).to_sparse_csr()).shape == (4, 3)
 
 
+def test_lazy_layers_take_the_width_of_a_saved_one():
+    saved, lazy = SparseLinear(4, 3), SparseLinear(-1, 3)
+    lazy.load_state_dict(saved.state_dict())
+    assert lazy.in_channels == 4
+    assert lazy(torch.eye(4)).equal(saved(torch.eye(4)))
+    saved.load_state_dict(lazy.state_dict())
+
+
 def test_wrong_width_gets_a_clear_error():
     with pytest.raises(GesmError, match="x has 3 features, but the layer was made for in_channels=7"):
         SparseLinear(7, 3)(torch.ones(2, 3))

@@ -70,14 +70,18 @@ def test_cpu_equals_reference(graph, heads, d, score, dropout):
         assert_matches(actual, expected)
 
 
+@pytest.mark.parametrize("size", [1, 30])  # of the scores: from 16 on they are shifted by their maximum
+@pytest.mark.parametrize("mkl", [True, False])
 @pytest.mark.parametrize("entries", [1, 7, 64])
-def test_many_blocks_equal_one(monkeypatch, entries):
+def test_many_blocks_equal_one(monkeypatch, entries, mkl, size):
     graph = Graph(torch.randint(30, (2, 200)), torch.rand(200, dtype=torch.float64), 30)
     x, a, c = operands(graph, 3, 4)
-    expected = run("reference", graph, x, a, c, dropout=0.3, seed=SEED)
+    a = a * size
+    expected = run("reference", graph, x, a, c, dropout=0.3, seed=SEED, residual=True)
+    monkeypatch.setattr(_sparse, "_MKL", mkl and _sparse._MKL)
     monkeypatch.setattr(_sparse, "BLOCK_ENTRIES", entries)
     monkeypatch.setattr(_sparse, "CACHED_ENTRIES", 0)
-    for actual, want in zip(run("cpu", graph, x, a, c, dropout=0.3, seed=SEED), expected, strict=True):
+    for actual, want in zip(run("cpu", graph, x, a, c, dropout=0.3, seed=SEED, residual=True), expected, strict=True):
         assert_matches(actual, want)
 
 
@@ -93,6 +97,16 @@ def test_gradcheck(graph, score, drop):
     for backend in ("reference", "cpu"):
         with use_backend(backend):
             assert torch.autograd.gradcheck(f, (*inputs, weight))
+
+
+def test_scores_far_from_zero_and_undefined_ones():
+    graph = Graph(torch.tensor([[0, 1, 0], [1, 1, 0]]), None, 2)
+    x, one = torch.eye(2, dtype=torch.float64).view(2, 1, 2), torch.ones(2, 1, dtype=torch.float64)
+    for size in (15.9, 16.1, 1000.0, -1000.0):
+        (out, *_), (expected, *_) = (run(name, graph, x, one, one * size) for name in ("cpu", "reference"))
+        assert_matches(out, expected)
+    (out, *_), (expected, *_) = (run(name, graph, x, one, one * float("nan")) for name in ("cpu", "reference"))
+    assert out.isnan().equal(expected.isnan())
 
 
 def test_float32_is_near_float64():

@@ -5,7 +5,7 @@ import torch
 
 from gesm import GesmError
 from gesm.ops import backend, use_backend
-from gesm.ops._random import dropout_threshold, keep_mask, new_seed
+from gesm.ops._random import TABLE_BLOCK, dropout_threshold, keep_mask, new_seed, table_mask
 
 CPU = torch.device("cpu")
 
@@ -49,6 +49,19 @@ def test_a_part_of_a_mask_is_that_part():
         assert keep_mask(start, stop, seed, threshold, torch.float32).equal(whole[start:stop])
     far = 2**33 + 5  # counters wrap around
     assert keep_mask(far, far + 100, seed, threshold, torch.float32).equal(whole[5:105])
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.7])
+def test_table_mask_has_the_right_share_and_no_pattern(p):
+    n, seed, threshold = TABLE_BLOCK, new_seed(CPU), dropout_threshold(p)
+    mask, following = (table_mask(block, n, seed, threshold, torch.float32) for block in (0, 1))
+    assert mask.equal(table_mask(0, n, seed, threshold, torch.float32))
+    deviation = (p * (1 - p) / n) ** 0.5
+    assert abs(mask.mean() - (1 - p)) < 5 * deviation
+    for lag in (1, 2, 8, 512):
+        assert abs((mask[:-lag] * mask[lag:]).mean() - (1 - p) ** 2) < 6 * deviation
+    for other in (following, table_mask(0, n, seed + 1, threshold, torch.float32)):
+        assert abs((mask * other).mean() - (1 - p) ** 2) < 6 * deviation
 
 
 def test_new_seed_follows_its_generator():

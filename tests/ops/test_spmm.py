@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from strategies import assert_matches, dense, graphs
 
 from gesm import GesmError, Graph
-from gesm.ops import spmm, use_backend
+from gesm.ops import _sparse, spmm, use_backend
 from gesm.ops.spmm import cpu
 
 
@@ -71,6 +71,17 @@ def test_every_element_is_written(poisoned):
         assert not out.isnan().any()
         assert not x.grad.isnan().any()
         assert weight is None or not weight.grad.isnan().any()
+
+
+@given(graphs(bipartite=True), st.integers(0, 3))
+def test_builds_without_mkl_compute_the_same(graph, heads):
+    x = torch.randn(graph.num_src, *[heads, 2][: 2 if heads else 0], *([] if heads else [3]), dtype=torch.float64)
+    weight = torch.rand(graph.num_edges, heads, dtype=torch.float64) if heads else None
+    expected = both(graph, x, weight)[1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_sparse, "_MKL", False)
+        for a, b in zip(both(graph, x, weight)[1], expected, strict=True):
+            assert_matches(a, b)
 
 
 def test_repeats_bitwise():

@@ -32,7 +32,7 @@ def _softmax_(block: Block, s: Tensor) -> tuple[Tensor, Tensor]:
     Scores are shifted by the maximum of their row only where one of them is large.
     """
     low, high = s.aminmax() if s.numel() else (s.new_zeros(()),) * 2
-    small = -SAFE_SCORE < low and high < SAFE_SCORE  # False for NaN
+    small = low > -SAFE_SCORE and high < SAFE_SCORE  # False for NaN
     if not small:
         top = segment_max(block, s)
         s -= top.index_select(0, block.row)
@@ -60,7 +60,8 @@ def attend(
     lse = x.new_empty(score_dst.shape)
     for block in blocks(rowptr, col, heads):
         a = score_dst[block.rows].index_select(0, block.row)
-        s = SCORES[score].forward(value[block.entries].unsqueeze(1), a, score_src.index_select(0, col[block.entries]))
+        c = score_src.index_select(0, col[block.entries])
+        s = SCORES[score].forward(value[block.entries].unsqueeze(1), a, c, out=a)
         alpha, lse[block.rows] = _softmax_(block, s)
         if p > 0:
             alpha *= _keep(block, alpha, seed, p)
@@ -117,10 +118,11 @@ def attend_backward(
         grad_dst[block.rows] = segment_sum(block, by_dst)
 
     grad_x = empty(num_src * heads, d, like=x)
-    for block in blocks(colptr, row, heads, to_csc):
-        rows = block.head_rows(heads)
-        grad_src[block.rows] = segment_sum(block, grad_src_edge)
-        csr_matmul(block.matrix(alpha, score_dst.size(0)), grad, add=grad[rows] if residual else None, out=grad_x[rows])
+    for block in blocks(colptr, row, heads):
+        rows, edge = block.head_rows(heads), to_csc[block.entries]
+        grad_src[block.rows] = segment_sum(block, grad_src_edge.index_select(0, edge))
+        weight = block.matrix(alpha.index_select(0, edge), score_dst.size(0))
+        csr_matmul(weight, grad, add=grad[rows] if residual else None, out=grad_x[rows])
     return grad_x.view(num_src, heads, d), grad_dst, grad_src, grad_value
 
 

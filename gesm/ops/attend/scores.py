@@ -14,17 +14,17 @@ NEGATIVE_SLOPE = 0.2  # of the additive score's LeakyReLU, as in GAT
 class Score(NamedTuple):
     """s(w, a, c) and its backward, on edges: w [E, 1], a and c [E, heads] of target and source.
 
-    `backward(ds, w, a, c, out)` gives the gradient of a, writes that of c into `out` and may overwrite its arguments;
-    `by_value(ds, a, c)` gives that of w (before its sum over heads).
+    `forward(w, a, c, out)` may write into `out`, which may be a or c. `backward(ds, w, a, c, out)` gives the gradient of a,
+    writes that of c into `out` and may overwrite its arguments; `by_value(ds, a, c)` gives that of w before its sum over heads.
     """
 
-    forward: Callable[[Tensor, Tensor, Tensor], Tensor]
+    forward: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
     backward: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
     by_value: Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def _product(w: Tensor, a: Tensor, c: Tensor) -> Tensor:
-    return (a * c).mul_(w)
+def _product(w: Tensor, a: Tensor, c: Tensor, out: Tensor | None = None) -> Tensor:
+    return torch.mul(a, c, out=out).mul_(w)
 
 
 def _product_backward(ds: Tensor, w: Tensor, a: Tensor, c: Tensor, out: Tensor) -> Tensor:
@@ -33,8 +33,8 @@ def _product_backward(ds: Tensor, w: Tensor, a: Tensor, c: Tensor, out: Tensor) 
     return ds.mul_(c)
 
 
-def _additive(w: Tensor, a: Tensor, c: Tensor) -> Tensor:
-    return torch.nn.functional.leaky_relu(a + c, NEGATIVE_SLOPE)
+def _additive(w: Tensor, a: Tensor, c: Tensor, out: Tensor | None = None) -> Tensor:
+    return torch.nn.functional.leaky_relu_(torch.add(a, c, out=out), NEGATIVE_SLOPE)
 
 
 def _additive_backward(ds: Tensor, w: Tensor, a: Tensor, c: Tensor, out: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ def spmm(rowptr: Tensor, col: Tensor, value: Tensor, x: Tensor) -> Tensor:
     x = x.contiguous()
     num_rows, (num_src, width) = rowptr.numel() - 1, x.shape
     if value.dim() == 1:
-        far = num_src * width * x.element_size() > 4 * NEAR_BYTES and num_rows * width * x.element_size() < NEAR_BYTES
+        far = num_src * width * x.element_size() > NEAR_BYTES and num_rows * width * x.element_size() < NEAR_BYTES
         return _spmm_by_strips(rowptr, col, value, x) if far else csr_matmul(csr(rowptr, col, value, num_src), x)
     heads = value.size(1)
     x = x.view(num_src * heads, width // heads)
