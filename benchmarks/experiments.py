@@ -111,7 +111,7 @@ def products(x: torch.Tensor) -> dict[str, Ways]:
 
 def masks(h: torch.Tensor) -> dict[str, Ways]:
     """Dropout masks for the features, p = 0.3; draws differ, so nothing is compared."""
-    seed, threshold, n = torch.tensor([1]), round(0.3 * 2**16), h.numel()
+    seed, threshold, n = 1, round(0.3 * 2**16), h.numel()
 
     def from_table() -> torch.Tensor:
         starts = range(0, n, TABLE_BLOCK)

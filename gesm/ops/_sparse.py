@@ -95,6 +95,7 @@ class Block(NamedTuple):
     heads_col: Tensor
     order: Tensor
     inverse: Tensor
+    loops: Tensor | None  # [rows * heads], place of each node's self-loop in the expanded CSR, if each row has one
 
     def head_rows(self, heads: int) -> slice:
         """The rows of the block in the expanded CSR."""
@@ -163,4 +164,14 @@ def _make_block(rowptr: Tensor, col: Tensor, heads: int, start: int, stop: int) 
     heads_rowptr = torch.zeros(degree.numel() * heads + 1, dtype=col.dtype)
     heads_rowptr[1:] = degree.repeat_interleave(heads).cumsum(0)
     rows, entries = slice(start, stop), slice(first, last)
-    return Block(rows, entries, row, rowptr, position, heads_rowptr, heads_col, order, inverse.view(-1))
+    loops = inverse.index_select(0, _loops(row, col - start, stop - start)).view(-1)
+    loops = loops if loops.numel() == (stop - start) * heads else None
+    return Block(rows, entries, row, rowptr, position, heads_rowptr, heads_col, order, inverse.view(-1), loops)
+
+
+def _loops(row: Tensor, col: Tensor, num_rows: int) -> Tensor:
+    """One entry (i, i) of each row i that has some."""
+    position = (row == col).nonzero().view(-1)
+    found = torch.full((num_rows,), -1)
+    found[row[position].long()] = position
+    return found[found >= 0]

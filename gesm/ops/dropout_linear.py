@@ -50,7 +50,7 @@ def dropout_linear(x: Tensor, weight: Tensor, p: float, training: bool = True) -
 
 def _blocks(x: Tensor, seed: Tensor, threshold: int) -> Iterator[tuple[slice, Tensor]]:
     """Runs of rows, and for each the mask of 0 and 1."""
-    step = max(BLOCK_ELEMENTS // max(x.size(1), 1), 1)
+    seed, step = int(seed), max(BLOCK_ELEMENTS // max(x.size(1), 1), 1)
     for block, start in enumerate(range(0, x.size(0), step)):
         rows = slice(start, min(start + step, x.size(0)))
         num_rows, width = rows.stop - start, x.size(1)

@@ -53,7 +53,7 @@ def test_a_part_of_a_mask_is_that_part():
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.7])
 def test_table_mask_has_the_right_share_and_no_pattern(p):
-    n, seed, threshold = TABLE_BLOCK, new_seed(CPU), dropout_threshold(p)
+    n, seed, threshold = TABLE_BLOCK, int(new_seed(CPU)), dropout_threshold(p)
     mask, following = (table_mask(block, n, seed, threshold, torch.float32) for block in (0, 1))
     assert mask.equal(table_mask(0, n, seed, threshold, torch.float32))
     deviation = (p * (1 - p) / n) ** 0.5

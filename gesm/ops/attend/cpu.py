@@ -22,7 +22,7 @@ SAFE_SCORE = 16.0  # exp of it is far from overflow, and rounds no worse than a 
 def _keep(block: Block, like: Tensor, seed: Tensor, p: float) -> Tensor:
     """[entries, heads] dropout factors, 0 or 1 / (1 - p), by the number of each edge and head."""
     heads, threshold = like.size(1), dropout_threshold(p)
-    mask = keep_mask(block.entries.start * heads, block.entries.stop * heads, seed, threshold, like.dtype)
+    mask = keep_mask(block.entries.start * heads, block.entries.stop * heads, int(seed), threshold, like.dtype)
     return mask.mul_(dropout_scale(threshold)).view(-1, heads)
 
 
@@ -31,14 +31,23 @@ def _softmax_(block: Block, s: Tensor) -> tuple[Tensor, Tensor]:
 
     Scores are shifted by the maximum of their row only where one of them is large.
     """
-    low, high = s.aminmax() if s.numel() else (s.new_zeros(()),) * 2
-    small = low > -SAFE_SCORE and high < SAFE_SCORE  # False for NaN
+    small = not s.numel() or max(abs(float(bound)) for bound in s.aminmax()) < SAFE_SCORE  # False for NaN
     if not small:
         top = segment_max(block, s)
         s -= top.index_select(0, block.row)
     total = segment_sum(block, s.exp_())
     s /= total.index_select(0, block.row)
     return s, total.log_() if small else total.log_().add_(top)
+
+
+def _weighted_sum(block: Block, alpha: Tensor, x: Tensor, residual: bool, out: Tensor) -> None:
+    """Writes the block's rows of alpha x (+ x) into `out`; a residual is one more on the weights of the self-loops."""
+    rows = block.head_rows(alpha.size(1))
+    matrix = block.matrix(alpha, x.size(0) // alpha.size(1))
+    if residual and block.loops is not None:
+        matrix.values().index_add_(0, block.loops, alpha.new_ones(()).expand(block.loops.numel()))
+        residual = False
+    csr_matmul(matrix, x, add=x[rows] if residual else None, out=out[rows])
 
 
 def attend(
@@ -65,8 +74,7 @@ def attend(
         alpha, lse[block.rows] = _softmax_(block, s)
         if p > 0:
             alpha *= _keep(block, alpha, seed, p)
-        rows = block.head_rows(heads)
-        csr_matmul(block.matrix(alpha, num_src), x, add=x[rows] if residual else None, out=out[rows])
+        _weighted_sum(block, alpha, x, residual, out)
     # Not a view for autograd, which lets nobody write into a view that a Function returns.
     return torch.ops.aten._unsafe_view(out, (score_dst.size(0), heads, d)), lse
 
@@ -119,10 +127,9 @@ def attend_backward(
 
     grad_x = empty(num_src * heads, d, like=x)
     for block in blocks(colptr, row, heads):
-        rows, edge = block.head_rows(heads), to_csc[block.entries]
+        edge = to_csc[block.entries]
         grad_src[block.rows] = segment_sum(block, grad_src_edge.index_select(0, edge))
-        weight = block.matrix(alpha.index_select(0, edge), score_dst.size(0))
-        csr_matmul(weight, grad, add=grad[rows] if residual else None, out=grad_x[rows])
+        _weighted_sum(block, alpha.index_select(0, edge), grad, residual, grad_x)
     return grad_x.view(num_src, heads, d), grad_dst, grad_src, grad_value
 
 

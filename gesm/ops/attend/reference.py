@@ -37,7 +37,8 @@ def attend(
     alpha = weights(col, target, value, score_dst, score_src, score)
     if p > 0:
         threshold = dropout_threshold(p)
-        alpha = alpha * keep_mask(0, alpha.numel(), seed, threshold, alpha.dtype).view_as(alpha) * dropout_scale(threshold)
+        alpha = alpha * keep_mask(0, alpha.numel(), seed, threshold, alpha.dtype, alpha.device).view_as(alpha)
+        alpha = alpha * dropout_scale(threshold)
     out = x.new_zeros(score_dst.size(0) + 1, *x.shape[1:])
     out = out.index_add(0, target, alpha.unsqueeze(-1) * x.index_select(0, col))[: score_dst.size(0)]
     return out + x if residual else out
