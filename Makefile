@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench docs clean
+.PHONY: demo test lint bench bench-compare docs clean
 
 .venv/installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv .venv
@@ -20,8 +20,11 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: .venv/installed  ## the ratio table of the README; writes benchmarks/results/latest.json
+bench: .venv/installed  ## the ratio table of the README and a plot of scaling, in benchmarks/results/latest.{json,png}
 	$(BIN)/python -m benchmarks
+
+bench-compare: .venv/installed  ## make bench-compare BASE=file.json: fails if a ratio got worse by more than 20 % beyond the spread
+	$(BIN)/python -m benchmarks.compare $(or $(BASE),$(error say with what to compare: make bench-compare BASE=file.json))
 
 docs: .venv/installed  ## HTML documentation in docs/_build/html
 	$(BIN)/sphinx-build -n -W -b html docs docs/_build/html

@@ -1,8 +1,8 @@
-"""Runs the suite, prints one table of ratios and writes JSON: `python -m benchmarks [--datasets cora,pubmed] [--rounds 5]`.
+"""The suite as tables, JSON and a plot of scaling: `python -m benchmarks [--datasets cora,pubmed] [--rounds 5]`.
 
-The JSON: `created`, `command`, `settings` (datasets, rounds, smoke), `machine` (with `threads` and `versions`), `commit`,
-`ratios` (a row for each group and peer: group, peer, unit, ours, theirs, ratio, ratio_range, turns, rounds, spread) and
-`measurements` (group -> contender -> turn -> seconds or bytes).
+The JSON: `created`, `command`, `settings` (datasets, rounds, smoke, only), `machine` (with `threads` and `versions`), `commit`,
+`ratios` (a row for each group and peer: group, peer, unit, ours, theirs, ratio, ratio_range, ratio_quartiles, turns, rounds,
+spread) and `measurements` (group -> contender -> turn -> seconds or bytes). The plot lies beside it, with the ending .png.
 """
 
 import argparse
@@ -24,7 +24,11 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="file to write (results/latest.json, or results/latest-smoke.json)")
     parser.add_argument("--datasets", default="cora,pubmed", help="comma-separated names (cora,pubmed)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender, alternating with its rivals' (5)")
-    parser.add_argument("--only", default="", help="pytest's -k: a part of the suite, such as 'epoch or memory'")
+    parser.add_argument(
+        "--only",
+        default="",
+        help="pytest's -k: a part of the suite, such as 'epoch or memory'; the parts: operator, layer, epoch, memory, scaling",
+    )
     parser.add_argument("--smoke", action="store_true", help="a tiny made graph, one round: does the suite run at all?")
     options = parser.parse_args()
     if options.rounds < 1:
@@ -54,6 +58,7 @@ def main() -> int:
             "datasets": ["synthetic"] if options.smoke else options.datasets.split(","),
             "rounds": 1 if options.smoke else options.rounds,
             "smoke": options.smoke,
+            "only": options.only,
         },
         "machine": machine,
         "commit": {key: result["commit_info"].get(key) for key in ("id", "dirty")},
@@ -64,7 +69,11 @@ def main() -> int:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(record, indent=1) + "\n")
     title = f"{machine['processor']}, {machine['threads']} threads, torch {machine['versions']['torch']}"
-    Console(width=None if sys.stdout.isatty() else 140).print(report.table(rows, title))
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(report.table(rows, title))
+    if curves := report.curves(rows):
+        report.plot(curves, file.with_suffix(".png"))
+        console.print(report.scaling_table(curves))
     return int(status)
 
 

@@ -8,14 +8,15 @@ parameters (`copy_parameters`) it computes what `gesm.models.GESM` computes; the
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch_geometric.nn import GATConv, GCNConv, MessagePassing
+from torch_geometric.nn import GATConv, GCNConv, MessagePassing, TAGConv
 from torch_geometric.nn.inits import glorot, zeros
 from torch_geometric.utils import add_remaining_self_loops, scatter, softmax, spmm
 
 from gesm.models import GESM
+from gesm.nn import EntityAttention, StepMixture
 
-__all__ = ["PyGAttend", "PyGEntityAttention", "PyGGAT", "PyGGCN", "PyGGESM", "PyGStep", "column_normalize"]
-__all__ += ["adjacency_t", "copy_parameters"]
+__all__ = ["PyGAttend", "PyGEntityAttention", "PyGGAT", "PyGGCN", "PyGGESM", "PyGStep", "PyGStepMixture"]
+__all__ += ["adjacency_t", "column_normalize", "copy_parameters"]
 
 
 def column_normalize(edge_index: Tensor, num_nodes: int, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
@@ -125,16 +126,36 @@ class PyGGESM(nn.Module):
         return self.lin(F.dropout(torch.cat(steps, dim=-1), self.dropout, self.training))
 
 
+class PyGStepMixture(nn.Module):
+    """The step mixture as PyG has it: `TAGConv` with the weights of P, after dropout."""
+
+    def __init__(self, in_channels: int, out_channels: int, K: int, dropout: float):
+        super().__init__()
+        self.dropout = dropout
+        self.conv = TAGConv(in_channels, out_channels, K, normalize=False)
+
+    def forward(self, x: Tensor, edge_index: Tensor, weight: Tensor) -> Tensor:
+        return self.conv(F.dropout(x, self.dropout, self.training), edge_index, weight)
+
+
 @torch.no_grad()
-def copy_parameters(ours: GESM, peer: PyGGESM) -> None:
-    """Gives the peer the parameters of a one-layer GESM with product scores."""
-    (conv,) = ours.convs
-    for name, parameter in peer.attention.named_parameters():
-        ours = conv.attention.get_parameter(name)
-        parameter.copy_(ours.t() if name == "lin.weight" else ours)
-    blocks = conv.mixture.lin.weight.unflatten(0, (peer.K + 1, -1))  # [K + 1, C, heads * d]
-    peer.lin.weight.copy_(blocks.transpose(0, 1).flatten(1))
-    peer.lin.bias.copy_(conv.mixture.bias)
+def copy_parameters(ours: nn.Module, peer: nn.Module) -> None:
+    """Gives a peer the parameters of gesm's one-layer GESM with product scores, or of its layer."""
+    match ours, peer:
+        case GESM(), PyGGESM():
+            (conv,) = ours.convs
+            copy_parameters(conv.attention, peer.attention)
+            blocks = conv.mixture.lin.weight.unflatten(0, (peer.K + 1, -1))  # [K + 1, C, heads * d]
+            peer.lin.weight.copy_(blocks.transpose(0, 1).flatten(1))
+            peer.lin.bias.copy_(conv.mixture.bias)
+        case EntityAttention(), PyGEntityAttention():
+            for name, parameter in peer.named_parameters():
+                value = ours.get_parameter(name)
+                parameter.copy_(value.t() if name == "lin.weight" else value)
+        case StepMixture(), PyGStepMixture():
+            for lin, block in zip(peer.conv.lins, ours.lin.weight.split(ours.out_channels), strict=True):
+                lin.weight.copy_(block)
+            peer.conv.bias.copy_(ours.bias)
 
 
 class PyGGAT(nn.Module):

@@ -13,17 +13,47 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 import gesm.datasets
-from benchmarks.peers import PyGAttend, PyGGAT, PyGGCN, PyGGESM, PyGStep, adjacency_t, column_normalize, copy_parameters
+from benchmarks.peers import (
+    PyGAttend,
+    PyGEntityAttention,
+    PyGGAT,
+    PyGGCN,
+    PyGGESM,
+    PyGStep,
+    PyGStepMixture,
+    adjacency_t,
+    column_normalize,
+    copy_parameters,
+)
 from gesm import Graph
 from gesm.models import GESM
+from gesm.nn import EntityAttention, StepMixture
 from gesm.ops import attend, mix, spmm
+from gesm.training import Recipe
+from gesm.training.task import features
 
-__all__ = ["HEADS", "HIDDEN", "K", "attends", "epochs", "load", "mixes", "random_graph", "spmms"]
+__all__ = [
+    "AXES",
+    "HEADS",
+    "HIDDEN",
+    "K",
+    "attends",
+    "epochs",
+    "layers",
+    "load",
+    "mixes",
+    "random_graph",
+    "scaling",
+    "spmms",
+    "step",
+]
 
 Contenders = dict[str, Callable[[], object]]
 
 HIDDEN, HEADS, K = 64, 8, 14  # of the published runs
+DROPOUT, ATTENTION_DROPOUT = 0.3, 0.7
 LEARNING_RATE, WEIGHT_DECAY = 0.005, 5e-4
+DEEP = 64  # steps, for what depth costs
 
 
 @lru_cache(maxsize=2)
@@ -39,23 +69,47 @@ def random_graph(num_nodes: int, num_edges: int, seed: int = 0) -> Tensor:
     return torch.randint(num_nodes, (2, num_edges), generator=torch.Generator().manual_seed(seed))
 
 
+EPOCHS = {  # name -> model of (in_channels, out_channels); gesm's takes x as `gesm train` does, the others dense
+    "gesm": lambda *sizes: _gesm(GESM, *sizes),
+    f"gesm, K = {DEEP}": lambda *sizes: _gesm(GESM, *sizes, steps=DEEP),
+    "PyG GESM": lambda *sizes: _gesm(PyGGESM, *sizes),
+    "PyG GESM, sparse steps": lambda *sizes: _gesm(PyGGESM, *sizes, sparse_steps=True),
+    "PyG GAT 8x8": PyGGAT,
+    "PyG GCN 16": PyGGCN,
+}
+
+
+def _gesm(model: type, in_channels: int, out_channels: int, steps: int = K, **options: bool) -> nn.Module:
+    rates = {"dropout": DROPOUT, "attention_dropout": ATTENTION_DROPOUT}
+    return model(in_channels, HIDDEN, out_channels, K=steps, heads=HEADS, **rates, **options)
+
+
+def _inputs(contender: str, data: Data) -> tuple[nn.Module, Tensor, object]:
+    torch.manual_seed(0)
+    model = EPOCHS[contender](data.x.size(1), data.num_classes)
+    if not contender.startswith("gesm"):
+        return model, data.x, data.edge_index
+    return model, features(data.x, Recipe()), Graph.from_edge_index(data.edge_index, num_nodes=data.num_nodes)
+
+
 @lru_cache(maxsize=1)
 def epochs(name: str) -> Contenders:
-    """One training step (cross-entropy, no structure loss) and one evaluation forward; sparse x for gesm, dense for PyG."""
+    """One training step (cross-entropy, no structure loss) and one evaluation forward."""
     data = load(name)
-    sizes = {"in_channels": data.x.size(1), "out_channels": data.num_classes}
-    same = {**sizes, "hidden_channels": HIDDEN, "K": K, "heads": HEADS, "dropout": 0.3, "attention_dropout": 0.7}
-    torch.manual_seed(0)
-    ours, graph = GESM(**same), Graph.from_edge_index(data.edge_index, num_nodes=data.num_nodes)
-    peers = {"PyG GESM": PyGGESM(**same), "PyG GESM, sparse steps": PyGGESM(**same, sparse_steps=True)}
-    x = data.x.to_sparse_csr()
-    expected = _evaluate(ours, x, graph)
-    for peer in peers.values():
-        copy_parameters(ours, peer)
-        _assert_same(_evaluate(peer, data.x, data.edge_index), expected)
-    peers |= {"PyG GAT 8x8": PyGGAT(**sizes), "PyG GCN 16": PyGGCN(**sizes)}
-    rounds = {"gesm": _epoch(ours, x, graph, data)}
-    return rounds | {name: _epoch(peer, data.x, data.edge_index, data) for name, peer in peers.items()}
+    inputs = {contender: _inputs(contender, data) for contender in EPOCHS}
+    expected = _evaluate(*inputs["gesm"])
+    for model, *rest in inputs.values():
+        if isinstance(model, PyGGESM):
+            copy_parameters(inputs["gesm"][0], model)
+            _assert_same(_evaluate(model, *rest), expected)
+    return {contender: _epoch(*rest, data) for contender, rest in inputs.items()}
+
+
+def step(name: str, contender: str) -> Callable[[], object]:
+    """One training step alone, of one contender, with none of the others in memory."""
+    data = load(name)
+    model, *rest = _inputs(contender, data)
+    return _step(model, *rest, data)
 
 
 def _evaluate(model: nn.Module, x: Tensor, adjacency: object) -> Tensor:
@@ -64,18 +118,104 @@ def _evaluate(model: nn.Module, x: Tensor, adjacency: object) -> Tensor:
 
 
 def _epoch(model: nn.Module, x: Tensor, adjacency: object, data: Data) -> Callable[[], object]:
+    train = _step(model, x, adjacency, data)
+
+    def epoch() -> Tensor:
+        train()
+        return _evaluate(model, x, adjacency)
+
+    return epoch
+
+
+def _step(model: nn.Module, x: Tensor, adjacency: object, data: Data) -> Callable[[], object]:
     optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
     rows = data.train_mask.nonzero().view(-1)
     y = data.y[rows]
 
-    def epoch() -> Tensor:
+    def train() -> None:
         model.train()
         optimizer.zero_grad()
         F.cross_entropy(model(x, adjacency).index_select(0, rows), y).backward()
         optimizer.step()
-        return _evaluate(model, x, adjacency)
 
-    return epoch
+    return train
+
+
+def layers(name: str) -> dict[str, Contenders]:
+    """Training forward + backward (all parameters and dense inputs) of the layers: X to H [N, 512], H to the classes."""
+    data = load(name)
+    x, graph = features(data.x, Recipe()), Graph.from_edge_index(data.edge_index, num_nodes=data.num_nodes)
+    edges, weight = column_normalize(data.edge_index, data.num_nodes)
+    width, generator = HEADS * HIDDEN, torch.Generator().manual_seed(0)
+    h = torch.randn(data.num_nodes, width, generator=generator).requires_grad_()
+    torch.manual_seed(0)
+    attention = EntityAttention(data.x.size(1), HIDDEN, HEADS, dropout=ATTENTION_DROPOUT)
+    mixture = StepMixture(width, data.num_classes, K, dropout=DROPOUT)
+    peer_attention = PyGEntityAttention(data.x.size(1), HIDDEN, HEADS, ATTENTION_DROPOUT)
+    peer_mixture = PyGStepMixture(width, data.num_classes, K, DROPOUT)
+    copy_parameters(attention, peer_attention)
+    copy_parameters(mixture, peer_mixture)
+    pairs = {
+        "EntityAttention": {
+            "gesm": (attention, lambda: attention(x, graph)),
+            "PyG layer": (peer_attention, lambda: peer_attention(data.x, edges, weight)),
+        },
+        "StepMixture": {
+            "gesm": (mixture, lambda: mixture(h, graph)),
+            "PyG TAGConv": (peer_mixture, lambda: peer_mixture(h, edges, weight)),
+        },
+    }
+    result = {}
+    for layer, contenders in pairs.items():
+        inputs = [h] if layer == "StepMixture" else []
+        result[layer] = _trained(contenders, inputs, generator)
+    return result
+
+
+def _trained(
+    contenders: dict[str, tuple[nn.Module, Callable[[], Tensor]]], inputs: list[Tensor], generator: torch.Generator
+) -> Contenders:
+    """Forward + backward in training mode, of modules that agree in evaluation mode."""
+    with torch.no_grad():
+        expected, *others = [module.eval() and call() for module, call in contenders.values()]
+    for other in others:
+        _assert_same(other, expected)
+    gradient = torch.randn(expected.shape, generator=generator)
+
+    def train(module: nn.Module, call: Callable[[], Tensor]) -> Callable[[], object]:
+        leaves = [*inputs, *module.train().parameters()]
+        return lambda: torch.autograd.grad(call(), leaves, gradient)
+
+    return {name: train(*contender) for name, contender in contenders.items()}
+
+
+BASE = {
+    "nodes": 4096,
+    "degree": 8,
+    "K": K,
+    "heads": HEADS,
+}  # one of these is varied; 16 channels a head, 64 features, 8 classes
+AXES = {
+    "nodes": [1024, 2048, 4096, 8192, 16384, 32768],
+    "degree": [2, 4, 8, 16, 32, 64],
+    "K": [1, 2, 4, 8, 16, 32, 64],
+    "heads": [1, 2, 4, 8, 16],
+}
+
+
+@lru_cache(maxsize=1)
+def scaling(axis: str, value: int) -> Contenders:
+    """Training forward + backward of GESM on a random graph."""
+    nodes, degree, steps, heads = (BASE | {axis: value}).values()
+    edge_index, generator = random_graph(nodes, nodes * degree), torch.Generator().manual_seed(0)
+    x = torch.randn(nodes, 64, generator=generator).requires_grad_()
+    sizes = {"in_channels": 64, "hidden_channels": 16, "out_channels": 8, "K": steps, "heads": heads}
+    torch.manual_seed(0)
+    ours, peer = (model(**sizes, dropout=DROPOUT, attention_dropout=ATTENTION_DROPOUT) for model in (GESM, PyGGESM))
+    copy_parameters(ours, peer)
+    graph = Graph.from_edge_index(edge_index, num_nodes=nodes)
+    contenders = {"gesm": (ours, lambda: ours(x, graph)), "PyG GESM": (peer, lambda: peer(x, edge_index))}
+    return _trained(contenders, [x], generator)
 
 
 def attends(

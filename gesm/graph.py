@@ -22,28 +22,33 @@ def _sort_edges(edge_index: Tensor, num_src: int, num_dst: int, loops: int) -> l
     The result has a static size (E, or E + N with self-loops), so that it can be traced: edges that self-loops displace are
     sorted behind `rowptr[-1]` and point to a target N that does not exist.
     """
-    src, dst = edge_index[0].long(), edge_index[1].long()
+    src, dst = edge_index
     dropped = None
     if loops:
         loop = src == dst
-        nodes = torch.arange(num_dst, device=src.device)
+        nodes = torch.arange(num_dst, device=src.device, dtype=src.dtype)
         if loops == _LOOPS["replace"]:
             dropped = torch.cat([loop, loop.new_zeros(num_dst)])
         else:
-            has_loop = loop.new_zeros(num_dst).index_fill(0, src[loop], True)
+            has_loop = loop.new_zeros(num_dst).index_fill(0, src[loop].long(), True)
             dropped = torch.cat([torch.zeros_like(loop), has_loop])
         src, dst = torch.cat([src, nodes]), torch.cat([dst, nodes])
     dst_key = dst if dropped is None else dst.masked_fill(dropped, num_dst)
     src_key = src if dropped is None else src.masked_fill(dropped, num_src)
 
     dtype = torch.int32 if max(src.numel(), num_src, num_dst) < 2**31 - 1 else torch.int64
-    perm = (dst_key * (num_src + 1) + src_key).argsort(stable=True)
-    to_csc = src_key[perm].argsort(stable=True)
-    rows = torch.searchsorted(dst_key[perm], torch.arange(num_dst + 1, device=src.device))
-    cols = torch.searchsorted(src_key[perm][to_csc], torch.arange(num_src + 1, device=src.device))
-    col, target = src[perm].to(dtype), dst_key[perm].to(dtype)
-    row = target[to_csc]
-    return [rows.to(dtype), col, target, perm.to(dtype), cols.to(dtype), row, to_csc.to(dtype)]
+    # Sparse features are such a graph too, of a million edges and more, but in order: they shall not cost 64-bit copies.
+    same_row = dst_key[1:] == dst_key[:-1]
+    if bool(((dst_key[1:] > dst_key[:-1]) | (same_row & (src_key[1:] >= src_key[:-1]))).all()):
+        perm = torch.arange(src.numel(), device=src.device, dtype=dtype)
+        col, target, src_key = src.to(dtype, copy=True), dst_key.to(dtype, copy=True), src_key.to(dtype)
+    else:
+        perm = (dst_key.long() * (num_src + 1)).add_(src_key).argsort(stable=True).to(dtype)
+        col, target, src_key = src.to(dtype)[perm], dst_key.to(dtype)[perm], src_key.to(dtype)[perm]
+    rows = torch.searchsorted(target, torch.arange(num_dst + 1, device=src.device, dtype=dtype))
+    to_csc = src_key.argsort(stable=True).to(dtype)
+    cols = torch.searchsorted(src_key[to_csc], torch.arange(num_src + 1, device=src.device, dtype=dtype))
+    return [rows.to(dtype), col, target, perm, cols.to(dtype), target[to_csc], to_csc]
 
 
 @torch.library.custom_op("gesm::sort_edges", mutates_args=())
@@ -300,7 +305,10 @@ class Graph:
             dst, src, weight = adj_t.row_indices(), _expand_pointer(adj_t.ccol_indices()), adj_t.values()
         else:
             raise GesmError(f"a sparse adjacency must be CSR, CSC or COO, got {adj_t.layout}; convert it with .to_sparse_csr()")
-        return cls(torch.stack([src, dst.to(src.dtype)]), weight, (adj_t.size(1), adj_t.size(0)))
+        dtype = torch.int32 if max(*adj_t.shape, src.numel()) < 2**31 - 1 else torch.int64
+        edges = torch.stack([src.to(dtype), dst.to(dtype)])
+        del src, dst
+        return cls(edges, weight, (adj_t.size(1), adj_t.size(0)))
 
     @classmethod
     def from_scipy(cls, adjacency: Any) -> Graph:

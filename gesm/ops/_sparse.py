@@ -11,7 +11,8 @@ import itertools
 import math
 import warnings
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -78,12 +79,12 @@ def csr_sddmm(rowptr: Tensor, col: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return zeros
 
 
-class Block(NamedTuple):
+@dataclass(eq=False)
+class Block:
     """A run of rows of a CSR, and the same run with every node split into its heads.
 
     The expanded CSR has the node numbers `node * heads + head`, so that [N, heads, d] seen as [N * heads, d] is its dense
-    operand with no copy. Edge values are [entries, heads]; `order` takes them to the order of the expanded CSR and `inverse`
-    back.
+    operand with no copy. Edge values are [entries, heads]; `order` takes them to the order of the expanded CSR.
     """
 
     rows: slice
@@ -94,8 +95,14 @@ class Block(NamedTuple):
     heads_rowptr: Tensor
     heads_col: Tensor
     order: Tensor
-    inverse: Tensor
     loops: Tensor | None  # [rows * heads], place of each node's self-loop in the expanded CSR, if each row has one
+
+    @cached_property
+    def inverse(self) -> Tensor:
+        """What takes the order of the expanded CSR back."""
+        inverse = torch.empty_like(self.order)
+        inverse[self.order] = torch.arange(inverse.numel(), dtype=inverse.dtype)
+        return inverse
 
     def head_rows(self, heads: int) -> slice:
         """The rows of the block in the expanded CSR."""
@@ -166,7 +173,7 @@ def _make_block(rowptr: Tensor, col: Tensor, heads: int, start: int, stop: int) 
     rows, entries = slice(start, stop), slice(first, last)
     loops = inverse.index_select(0, _loops(row, col - start, stop - start)).view(-1)
     loops = loops if loops.numel() == (stop - start) * heads else None
-    return Block(rows, entries, row, rowptr, position, heads_rowptr, heads_col, order, inverse.view(-1), loops)
+    return Block(rows, entries, row, rowptr, position, heads_rowptr, heads_col, order, loops)
 
 
 def _loops(row: Tensor, col: Tensor, num_rows: int) -> Tensor:

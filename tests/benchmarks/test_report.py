@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from benchmarks.report import measurements, ratios, table
+from benchmarks.report import curves, exponent, measurements, plot, ratios, scaling_table, table
 
 
 def entry(contender, group="epoch[cora]", **values):
@@ -18,6 +18,7 @@ def test_turns_of_a_contender_are_joined():
     assert row["theirs"] == 7.5
     assert row["ratio"] == pytest.approx(7.5 / 2.25)
     assert row["ratio_range"] == [3.0, 4.0]
+    assert row["ratio_quartiles"] == [3.25, 3.75]
     assert row["turns"] == 2
     assert row["rounds"] == [3, 2]
     assert row["spread"] == pytest.approx([0.5, 0.2])
@@ -38,3 +39,23 @@ def test_table_shows_groups_and_ratios():
     text = console.export_text()
     assert "epoch[cora]" in text
     assert "4.00" in text
+
+
+def test_scaling_is_a_table_and_a_plot_of_its_own(tmp_path):
+    points = [(64 * 2**i, 1e-3 * 2**i, 1e-3 * 4**i) for i in range(5)]
+    entries = [
+        entry(name, f"scaling nodes[{nodes}]", data=[seconds])
+        for nodes, *times in points
+        for name, seconds in zip(("gesm", "peer"), times, strict=True)
+    ]
+    rows = ratios(measurements([*entries, entry("gesm"), entry("peer")]))
+    found = curves(rows)
+    assert found["nodes"]["gesm"] == [(nodes, ours) for nodes, ours, _ in points]
+    assert [round(exponent(curve), 6) for curve in found["nodes"].values()] == [1, 2]
+    console = Console(width=140, record=True, file=io.StringIO())
+    console.print(table(rows, "title"))
+    assert "scaling" not in console.export_text()
+    console.print(scaling_table(found))
+    assert "64 ... 1024" in console.export_text()
+    plot(found, tmp_path / "scaling.png")
+    assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")

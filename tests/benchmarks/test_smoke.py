@@ -7,13 +7,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+STEPS = {"PyG gather-scatter", "PyG sparse steps"}
+POINTS = {"nodes": (1024, 2048), "degree": (2, 4), "K": (1, 2), "heads": (1, 2)}
 CONTENDERS = {
     "attend forward[synthetic]": {"PyG gather-scatter"},
     "attend forward+backward[synthetic]": {"PyG gather-scatter"},
-    "epoch[synthetic]": {"PyG GESM", "PyG GESM, sparse steps", "PyG GAT 8x8", "PyG GCN 16"},
-    "mix forward+backward[synthetic]": {"PyG gather-scatter", "PyG sparse steps"},
-    "spmm forward+backward[synthetic]": {"PyG gather-scatter", "PyG sparse steps"},
+    "mix forward+backward[synthetic]": STEPS,
+    "spmm forward+backward[synthetic]": STEPS,
+    "EntityAttention[synthetic]": {"PyG layer"},
+    "StepMixture[synthetic]": {"PyG TAGConv"},
+    "epoch[synthetic]": {"gesm, K = 64", "PyG GESM", "PyG GESM, sparse steps", "PyG GAT 8x8", "PyG GCN 16"},
     "attend peak memory[2000 nodes, 22000 edges]": {"PyG gather-scatter"},
+    "training step peak memory[synthetic]": {"PyG GESM", "PyG GAT 8x8"},
+    **{f"scaling {axis}[{value}]": {"PyG GESM"} for axis, values in POINTS.items() for value in values},
 }
 
 
@@ -28,9 +34,10 @@ def test_smoke_run_writes_ratios(tmp_path):
     process = run("--smoke", "--json", str(file))
     assert process.returncode == 0, process.stdout + process.stderr
     assert "epoch[synthetic]" in process.stdout
+    assert file.with_suffix(".png").exists()
     record = json.loads(file.read_text())
     assert set(record) == {"created", "command", "settings", "machine", "commit", "ratios", "measurements"}
-    assert record["settings"] == {"datasets": ["synthetic"], "rounds": 1, "smoke": True}
+    assert record["settings"] == {"datasets": ["synthetic"], "rounds": 1, "smoke": True, "only": ""}
     assert record["machine"]["threads"] == 1
     assert {"python", "gesm", "torch", "torch_geometric"} <= set(record["machine"]["versions"])
     assert "ratios.json" not in record["command"]

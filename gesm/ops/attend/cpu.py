@@ -124,6 +124,7 @@ def attend_backward(
             grad_value[block.entries] = SCORES[score].by_value(ds, a, c).sum(1)
         by_dst = SCORES[score].backward(ds, w, a, c, grad_src_edge[block.entries])
         grad_dst[block.rows] = segment_sum(block, by_dst)
+        a = c = s = weight = dot = keep = ds = by_dst = None  # [entries, heads] each: room for what follows
 
     grad_x = empty(num_src * heads, d, like=x)
     for block in blocks(colptr, row, heads):

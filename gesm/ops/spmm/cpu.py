@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -51,16 +52,17 @@ _strips: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 def _make_strips(rowptr: Tensor, col: Tensor, num_cols: int) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
     """Strips of STRIP_ROWS columns: the first of them, a CSR numbered from it, and where its values are."""
-    num_rows, col = rowptr.numel() - 1, col[: int(rowptr[-1])]
-    row = torch.arange(num_rows).repeat_interleave(rowptr.diff())
-    strip = col.long() // STRIP_ROWS
-    order = (strip * num_rows + row).argsort(stable=True)
-    num_strips = -(-num_cols // STRIP_ROWS)
-    counts = torch.bincount(strip * num_rows + row, minlength=num_strips * num_rows).view(num_strips, num_rows)
-    for i, (count, part) in enumerate(zip(counts, order.split(counts.sum(1).tolist()), strict=True)):
-        if part.numel():
-            strip_rowptr = torch.nn.functional.pad(count.cumsum(0), (1, 0)).to(col.dtype)
-            yield i * STRIP_ROWS, strip_rowptr, col[part] - i * STRIP_ROWS, part.to(col.dtype)
+    num_rows = rowptr.numel() - 1
+    row = torch.arange(num_rows)
+    key = row.repeat_interleave(rowptr.diff()).mul_(num_cols).add_(col[: int(rowptr[-1])])  # ascends, as columns in a row do
+    begin = rowptr[:-1].long()
+    for start in range(0, num_cols, STRIP_ROWS):
+        end = torch.searchsorted(key, row * num_cols + min(start + STRIP_ROWS, num_cols))
+        strip_rowptr = F.pad((end - begin).cumsum(0), (1, 0))
+        if num_entries := int(strip_rowptr[-1]):
+            order = torch.arange(num_entries) + (begin - strip_rowptr[:-1]).repeat_interleave(end - begin)
+            yield start, strip_rowptr.to(col.dtype), col[order] - start, order.to(col.dtype)
+        begin = end
 
 
 def sddmm(rowptr: Tensor, col: Tensor, a: Tensor, b: Tensor, heads: int) -> Tensor:
