@@ -23,12 +23,12 @@ def _measure(benchmark, group: str, contender: str, *arguments: str) -> None:
 
 
 @pytest.mark.parametrize("contender", ["gesm", "PyG gather-scatter"])
-def test_attend(turn, contender, smoke, benchmark):
+def test_attend(process, contender, smoke, benchmark):
     nodes, edges = (2000, 22_000) if smoke else (200_000, 2_200_000)
     group = f"attend peak memory[{nodes} nodes, {edges} edges]"
     _measure(benchmark, group, contender, "attend", contender, "--nodes", str(nodes), "--edges", str(edges))
 
 
 @pytest.mark.parametrize("contender", ["gesm", "PyG GESM", "PyG GAT 8x8"])
-def test_step(dataset, turn, contender, benchmark):
+def test_step(dataset, process, contender, benchmark):
     _measure(benchmark, f"training step peak memory[{dataset}]", contender, "step", contender, "--dataset", dataset)

@@ -31,13 +31,17 @@ def _names(config: pytest.Config) -> list[str]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """The outer loops, data sets and then turns; the contenders, the innermost loop, are each file's own."""
+    """The outer loops, data sets and then turns; the contenders, the innermost loop, are each file's own.
+
+    A `process` is a turn that starts one: it repeats better and takes longer, and there are at most three.
+    """
     config = metafunc.config
     if "dataset" in metafunc.fixturenames:
         metafunc.parametrize("dataset", _names(config))
-    if "turn" in metafunc.fixturenames:
-        turns = 1 if config.getoption("smoke") else config.getoption("rounds")
-        metafunc.parametrize("turn", range(turns))
+    turns = 1 if config.getoption("smoke") else config.getoption("rounds")
+    for name, most in (("turn", turns), ("process", min(turns, 3))):
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, range(most))
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict) -> None:

@@ -151,6 +151,9 @@ def plot(found: dict[str, dict[str, list[tuple[int, float]]]], file: Path) -> No
     ):
         for name, curve in contenders.items():
             axes.loglog(*zip(*curve, strict=True), marker="o", markersize=3, label=f"{name} (power {exponent(curve):.2f})")
+        values = [value for value, _ in curve]
+        axes.set_xticks(values, values, fontsize="small")
+        axes.minorticks_off()
         axes.set_xlabel(axis)
         axes.grid(True, which="major", alpha=0.3)
         axes.legend(fontsize="x-small")

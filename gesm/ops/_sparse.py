@@ -22,7 +22,7 @@ from gesm.ops._memory import empty
 
 __all__ = ["Block", "blocks", "csr", "csr_matmul", "csr_sddmm", "segment_max", "segment_sum"]
 
-BLOCK_ENTRIES = 2**20  # (edge, head) pairs at a time: 4 MB in float32 an array, near the size of a second-level cache
+BLOCK_ENTRIES = 2**19  # (edge, head) pairs at a time: 2 MB in float32 an array, which a second-level cache holds
 CACHED_ENTRIES = 2**23  # a graph of up to this many pairs keeps its expanded indices, 12 bytes a pair and direction
 
 _MKL = torch.backends.mkl.is_available()
