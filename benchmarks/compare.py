@@ -56,6 +56,9 @@ def main() -> int:
                 print("the suite failed; nothing is compared", file=sys.stderr)
                 return status or 1
             new = json.loads(file.read_text())
+    if base["machine"]["threads"] != new["machine"]["threads"]:
+        threads = f"{base['machine']['threads']} and {new['machine']['threads']}"
+        print(f"warning: these runs had {threads} threads; set OMP_NUM_THREADS, for ratios depend on it", file=sys.stderr)
     rows = compare(base["ratios"], new["ratios"])
     table = Table(title=f"against {options.base.name} of {base['created'][:10]}", title_justify="left")
     for name in ("group", "peer"):
@@ -75,7 +78,7 @@ def main() -> int:
 def _read(file: Path, parser: argparse.ArgumentParser) -> dict:
     try:
         record = json.loads(file.read_text())
-        record["ratios"], record["settings"]
+        record["ratios"], record["settings"], record["created"], record["machine"]["threads"]
         if not all("ratio_quartiles" in row for row in record["ratios"]):
             raise KeyError("ratio_quartiles")
     except (OSError, ValueError, KeyError, TypeError) as error:

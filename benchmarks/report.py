@@ -122,8 +122,10 @@ def curves(rows: list[dict]) -> dict[str, dict[str, list[tuple[int, float]]]]:
 
 
 def exponent(curve: list[tuple[int, float]]) -> float:
-    """Slope of the upper half of a curve in a log-log plot: the time grows with this power."""
-    upper = curve[len(curve) // 2 - 1 :]
+    """Slope of the upper half of a curve in a log-log plot: the time grows with this power; nan for a single point."""
+    if len(curve) < 2:
+        return math.nan
+    upper = curve[max(len(curve) // 2 - 1, 0) :]
     return linear_regression([math.log(x) for x, _ in upper], [math.log(y) for _, y in upper]).slope
 
 

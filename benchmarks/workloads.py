@@ -176,11 +176,12 @@ def _trained(
     contenders: dict[str, tuple[nn.Module, Callable[[], Tensor]]], inputs: list[Tensor], generator: torch.Generator
 ) -> Contenders:
     """Forward + backward in training mode, of modules that agree in evaluation mode."""
-    with torch.no_grad():
-        expected, *others = [module.eval() and call() for module, call in contenders.values()]
-    for other in others:
-        _assert_same(other, expected)
-    gradient = torch.randn(expected.shape, generator=generator)
+    outs = [module.eval() and call() for module, call in contenders.values()]
+    gradient = torch.randn(outs[0].shape, generator=generator)
+    results = [(out.detach(), *(torch.autograd.grad(out, inputs, gradient) if inputs else ())) for out in outs]
+    for other in results[1:]:
+        _assert_same(other, results[0])
+    del outs, results
 
     def train(module: nn.Module, call: Callable[[], Tensor]) -> Callable[[], object]:
         leaves = [*inputs, *module.train().parameters()]

@@ -305,7 +305,8 @@ class Graph:
             dst, src, weight = adj_t.row_indices(), _expand_pointer(adj_t.ccol_indices()), adj_t.values()
         else:
             raise GesmError(f"a sparse adjacency must be CSR, CSC or COO, got {adj_t.layout}; convert it with .to_sparse_csr()")
-        dtype = torch.int32 if max(*adj_t.shape, src.numel()) < 2**31 - 1 else torch.int64
+        largest = max(*adj_t.shape, src.numel(), *(map(int, src.aminmax()) if src.numel() else ()), key=abs)
+        dtype = torch.int32 if abs(largest) < 2**31 - 1 else torch.int64
         edges = torch.stack([src.to(dtype), dst.to(dtype)])
         del src, dst
         return cls(edges, weight, (adj_t.size(1), adj_t.size(0)))

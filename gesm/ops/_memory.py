@@ -17,7 +17,8 @@ torch.empty(MAPPED_BYTES // 4 - 2**16)
 IDLE_BYTES = 2**30  # the most that waits here to be used again
 _ALIGNMENT = 64
 
-_idle: dict[int, np.ndarray] = {}  # by id, latest last; a dict, for each of its operations is atomic
+# By id, latest last. A lease can end in the middle of anything that allocates, so only single steps on the dict are relied on.
+_idle: dict[int, np.ndarray] = {}
 
 
 class _Lease:
@@ -29,13 +30,12 @@ class _Lease:
 
     def __del__(self, idle: dict[int, np.ndarray] = _idle, limit: int = IDLE_BYTES) -> None:  # defaults outlive the module
         idle[id(self.memory)] = self.memory
-        kept = tuple(idle.items())
-        excess = sum(memory.nbytes for _, memory in kept) - limit
-        for key, memory in kept:
-            if excess <= 0:
-                break
-            idle.pop(key, None)
-            excess -= memory.nbytes
+        kept = 0
+        for key in reversed(list(idle)):
+            memory = idle.get(key)
+            kept += 0 if memory is None else memory.nbytes
+            if kept > limit:
+                idle.pop(key, None)
 
 
 def empty(*size: int, like: Tensor) -> Tensor:
@@ -50,12 +50,15 @@ def empty(*size: int, like: Tensor) -> Tensor:
     memory = _take(num_bytes + _ALIGNMENT)
     lent = np.asarray(_Lease(memory))
     start = -lent.ctypes.data % _ALIGNMENT
-    return torch.from_numpy(lent[start : start + num_bytes]).view(like.dtype).view(size)
+    # Not a view for autograd: users may write into what a Function returns.
+    return torch.ops.aten._unsafe_view(torch.from_numpy(lent[start : start + num_bytes]).view(like.dtype), size)
 
 
 def _take(num_bytes: int) -> np.ndarray:
     """Idle memory of the size or at most an eighth more, the latest used first; else new memory."""
-    for key, memory in reversed(tuple(_idle.items())):
-        if num_bytes <= memory.nbytes <= num_bytes * 9 // 8 and _idle.pop(key, None) is not None:
+    for key in reversed(list(_idle)):
+        memory = _idle.get(key)
+        fits = memory is not None and num_bytes <= memory.nbytes <= num_bytes * 9 // 8
+        if fits and _idle.pop(key, None) is not None:
             return memory
     return np.empty(num_bytes, dtype=np.uint8)

@@ -95,7 +95,6 @@ class Block:
     heads_rowptr: Tensor
     heads_col: Tensor
     order: Tensor
-    loops: Tensor | None  # [rows * heads], place of each node's self-loop in the expanded CSR, if each row has one
 
     @cached_property
     def inverse(self) -> Tensor:
@@ -103,6 +102,16 @@ class Block:
         inverse = torch.empty_like(self.order)
         inverse[self.order] = torch.arange(inverse.numel(), dtype=inverse.dtype)
         return inverse
+
+    @cached_property
+    def loops(self) -> Tensor | None:
+        """[rows * heads], place of a self-loop of each row of the expanded CSR, if each has one."""
+        num_rows = self.heads_rowptr.numel() - 1
+        first = self.rows.start * (num_rows // max(self.rows.stop - self.rows.start, 1))
+        row = torch.arange(num_rows, dtype=self.heads_col.dtype).repeat_interleave(self.heads_rowptr.diff())
+        place = (row + first == self.heads_col).nonzero().view(-1)
+        found = torch.full((num_rows,), -1).index_put_((row[place].long(),), place)
+        return None if (found < 0).any() else found
 
     def head_rows(self, heads: int) -> slice:
         """The rows of the block in the expanded CSR."""
@@ -171,14 +180,4 @@ def _make_block(rowptr: Tensor, col: Tensor, heads: int, start: int, stop: int) 
     heads_rowptr = torch.zeros(degree.numel() * heads + 1, dtype=col.dtype)
     heads_rowptr[1:] = degree.repeat_interleave(heads).cumsum(0)
     rows, entries = slice(start, stop), slice(first, last)
-    loops = inverse.index_select(0, _loops(row, col - start, stop - start)).view(-1)
-    loops = loops if loops.numel() == (stop - start) * heads else None
-    return Block(rows, entries, row, rowptr, position, heads_rowptr, heads_col, order, loops)
-
-
-def _loops(row: Tensor, col: Tensor, num_rows: int) -> Tensor:
-    """One entry (i, i) of each row i that has some."""
-    position = (row == col).nonzero().view(-1)
-    found = torch.full((num_rows,), -1)
-    found[row[position].long()] = position
-    return found[found >= 0]
+    return Block(rows, entries, row, rowptr, position, heads_rowptr, heads_col, order)

@@ -41,9 +41,11 @@ def run(*files):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
 
 
-def write(file, *rows):
+def write(file, *rows, threads=2):
     settings = {"datasets": ["synthetic"], "rounds": 1, "smoke": True, "only": "spmm"}
-    file.write_text(json.dumps({"created": "2026-11-23T00:00:00", "settings": settings, "ratios": rows}))
+    file.write_text(
+        json.dumps({"created": "2026-11-23T00:00:00", "settings": settings, "machine": {"threads": threads}, "ratios": rows})
+    )
     return file
 
 
@@ -51,9 +53,11 @@ def test_two_files(tmp_path):
     base = write(tmp_path / "base.json", row(10.0, 9.0, 11.0))
     process = run(base, write(tmp_path / "new.json", row(10.0, 9.0, 11.0)))
     assert (process.returncode, "0 worse" in process.stdout) == (0, True), process.stderr
+    assert "threads" not in process.stderr
     process = run(base, write(tmp_path / "new.json", row(5.0, 4.0, 6.0)))
     assert (process.returncode, "1 worse" in process.stdout) == (1, True), process.stderr
-    process = run(base, write(tmp_path / "new.json"))
+    process = run(base, write(tmp_path / "new.json", threads=1))
+    assert "these runs had 2 and 1 threads" in process.stderr
     assert (process.returncode, "1 not measured" in process.stdout) == (1, True), process.stderr
 
 

@@ -1,4 +1,5 @@
 import io
+import math
 
 import pytest
 from rich.console import Console
@@ -52,6 +53,7 @@ def test_scaling_is_a_table_and_a_plot_of_its_own(tmp_path):
     found = curves(rows)
     assert found["nodes"]["gesm"] == [(nodes, ours) for nodes, ours, _ in points]
     assert [round(exponent(curve), 6) for curve in found["nodes"].values()] == [1, 2]
+    assert math.isnan(exponent([(1, 1.0)]))
     console = Console(width=140, record=True, file=io.StringIO())
     console.print(table(rows, "title"))
     assert "scaling" not in console.export_text()

@@ -106,6 +106,7 @@ def test_opcheck():
         (lambda g: spmm(g, torch.ones(4, 2, device="meta")), "x is on meta"),
         (lambda g: spmm(g, torch.ones(4, 2), torch.ones(5)), r"weight must have shape \[3\]"),
         (lambda g: spmm(g, torch.ones(4, 2, 3), torch.ones(3, 4)), r"weight must have shape \[3, 2\]"),
+        (lambda g: spmm(g, torch.ones(4, 0, 3), torch.ones(3, 0)), r"at least one head, got shape \[4, 0, 3\]"),
         (lambda g: spmm(g, torch.ones(4, 6), torch.ones(3, 2)), r"weight must have shape \[3\]"),
     ],
 )
@@ -133,3 +134,6 @@ def test_a_long_operand_with_a_short_result_goes_by_strips(monkeypatch):
     monkeypatch.setattr(cpu, "_spmm_by_strips", lambda *args: seen.append(1) or by_strips(*args))
     assert_matches(spmm(graph, x), dense(graph, torch.float32) @ x, rtol=1e-4, atol=1e-4)
     assert seen
+    sparse = Graph(graph.edge_index[:, ::200], graph.weight[::200], (40000, 9))  # fewer edges than strips have rows
+    assert_matches(spmm(sparse, x), dense(sparse, torch.float32) @ x, rtol=1e-4, atol=1e-4)
+    assert len(seen) == 1

@@ -105,6 +105,8 @@ def attend(
     """
     check_graph(graph, "attend")
     check_operand("x", x, (graph.num_src, None, None), graph)
+    if x.size(1) < 1:
+        raise GesmError(f"x must have at least one head, got shape {list(x.shape)}")
     _check_scores(graph, x.size(1), score_dst, score_src, score)
     if not 0 <= dropout < 1:
         raise GesmError(f"dropout must be in [0, 1), got {dropout}")

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from gesm.errors import GesmError
 from gesm.graph import Graph
 from gesm.ops._checks import accumulation_dtype, check_graph, check_operand
 from gesm.ops._library import LIBRARY, backend
@@ -71,6 +72,8 @@ def spmm(graph: Graph, x: Tensor, weight: Tensor | None = None) -> Tensor:
     check_graph(graph, "spmm")
     has_heads = isinstance(x, Tensor) and x.dim() == 3
     check_operand("x", x, (graph.num_src, None, None) if has_heads else (graph.num_src, None), graph)
+    if has_heads and x.size(1) < 1:
+        raise GesmError(f"x must have at least one head, got shape {list(x.shape)}")
     dtype = accumulation_dtype(x.dtype)
     own = weight is None
     if own:

@@ -21,15 +21,17 @@ def spmm(rowptr: Tensor, col: Tensor, value: Tensor, x: Tensor) -> Tensor:
     x = x.contiguous()
     num_rows, (num_src, width) = rowptr.numel() - 1, x.shape
     if value.dim() == 1:
-        far = num_src * width * x.element_size() > NEAR_BYTES and num_rows * width * x.element_size() < NEAR_BYTES
-        return _spmm_by_strips(rowptr, col, value, x) if far else csr_matmul(csr(rowptr, col, value, num_src), x)
+        far = num_src * width * x.element_size() > NEAR_BYTES > num_rows * width * x.element_size()
+        full = col.numel() >= num_rows * (num_src / STRIP_ROWS)  # a strip costs its entries and its rows
+        by_strips = far and full
+        return _spmm_by_strips(rowptr, col, value, x) if by_strips else csr_matmul(csr(rowptr, col, value, num_src), x)
     heads = value.size(1)
     x = x.view(num_src * heads, width // heads)
     out = empty(num_rows * heads, x.size(1), like=x)
     for block in blocks(rowptr, col, heads):
         alpha = block.matrix(value[block.entries].contiguous(), num_src)
         csr_matmul(alpha, x, out=out[block.head_rows(heads)])
-    return out.view(num_rows, width)
+    return torch.ops.aten._unsafe_view(out, (num_rows, width))  # no view for autograd, so that it may be written into
 
 
 def _spmm_by_strips(rowptr: Tensor, col: Tensor, value: Tensor, x: Tensor) -> Tensor:
