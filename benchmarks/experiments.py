@@ -1,7 +1,7 @@
 """The alternatives that NOTES.md compares, measured side by side: `python -m benchmarks.experiments [--dataset pubmed]`.
 
 Each compares ways to one result (checked equal where they are): expanded heads against a loop over heads, segment reductions,
-index types, narrow products, sparse X, dropout masks, scores from z against scores from x.
+narrow products, sparse X, dropout masks, memory of results, scores from z against scores from x.
 """
 
 import argparse
