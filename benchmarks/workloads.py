@@ -190,12 +190,8 @@ def _trained(
     return {name: train(*contender) for name, contender in contenders.items()}
 
 
-BASE = {
-    "nodes": 4096,
-    "degree": 8,
-    "K": K,
-    "heads": HEADS,
-}  # one of these is varied; 16 channels a head, 64 features, 8 classes
+# One of these is varied; 16 channels a head, 64 features, 8 classes.
+BASE = {"nodes": 4096, "degree": 8, "K": K, "heads": HEADS}
 AXES = {
     "nodes": [1024, 2048, 4096, 8192, 16384, 32768],
     "degree": [2, 4, 8, 16, 32, 64],

@@ -34,14 +34,14 @@ def dropout_linear(x: Tensor, weight: Tensor, p: float, training: bool = True) -
         [N, C].
 
     Raises:
-        GesmError: for p outside [0, 1).
+        GesmError: for p outside [0, 1), or an x that is not a matrix.
     """
     if not 0 <= p < 1:
         raise GesmError(f"dropout must be in [0, 1), got {p}")
-    if not training or p == 0:
-        return F.linear(x, weight)
     if x.dim() != 2:
         raise GesmError(f"x must have shape [N, F], got {list(x.shape)}")
+    if not training or p == 0:
+        return F.linear(x, weight)
     plain = x.size(1) > BLOCK_ELEMENTS or x.device.type != "cpu" or x.dtype.itemsize < 4 or x.dtype != weight.dtype
     if plain or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return F.linear(F.dropout(x, p), weight)

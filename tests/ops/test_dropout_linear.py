@@ -47,6 +47,15 @@ def test_follows_the_generator_and_is_off_in_evaluation():
     assert dropout_linear(x, weight, 0.0).equal(x @ weight.t())
 
 
-def test_bad_probability_gets_a_clear_error():
+def test_rows_wider_than_a_block_are_masked_too(monkeypatch):
+    monkeypatch.setattr(sys.modules["gesm.ops.dropout_linear"], "BLOCK_ELEMENTS", 64)
+    kept = drop(torch.eye(1).expand(1, 1000), torch.eye(1000), 0.5)
+    assert 0 < kept.count_nonzero() < 1000
+
+
+def test_bad_input_gets_a_clear_error():
+    for training in (True, False):
+        with pytest.raises(GesmError, match=r"x must have shape \[N, F\], got \[2, 3, 4\]"):
+            dropout_linear(torch.ones(2, 3, 4), torch.ones(5, 4), 0.5, training)
     with pytest.raises(GesmError, match=r"dropout must be in \[0, 1\), got 1"):
         dropout_linear(torch.ones(2, 2), torch.ones(1, 2), 1)
