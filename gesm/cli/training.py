@@ -1,82 +1,22 @@
-"""The `gesm` command: train, evaluate, predict, datasets."""
+"""gesm train, evaluate, predict and datasets."""
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
-from typer.core import TyperGroup
 
+from gesm.cli._shared import Device, Json, Name, Protocol, Root, app, show
 from gesm.errors import GesmError
 
-if TYPE_CHECKING:  # each command imports what it needs: --help stays quick
-    from rich.table import Table
-
+if TYPE_CHECKING:
     from gesm.training import Recipe
 
-__all__ = ["app"]
-
-
-class _Group(TyperGroup):
-    def invoke(self, ctx: typer.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except GesmError as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(2) from None
-
-
-app = typer.Typer(
-    cls=_Group,
-    help="Train, evaluate and use graph neural networks that mix random-walk steps.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-
-Name = Annotated[str, typer.Argument(metavar="DATASET", help="A name that `gesm datasets` lists.")]
 RunDir = Annotated[Path, typer.Argument(help="Folder of a run that `gesm train --out` has written.")]
-
-
-def _check_root(root: Path | None) -> Path | None:
-    if root is not None and not root.expanduser().is_dir():
-        raise GesmError(f"--root {root}: there is no such folder; make it first, or leave the option out")
-    return root
-
-
-def _check_json(path: Path | None) -> Path | None:
-    if path is not None:
-        if not path.absolute().parent.is_dir():
-            raise GesmError(f"--json {path}: the folder does not exist; make it first")
-        if path.is_dir() or not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
-            raise GesmError(f"--json {path}: {'is a folder' if path.is_dir() else 'cannot be written'}; pass another file")
-    return path
-
-
-Root = Annotated[Path | None, typer.Option(callback=_check_root, help="Folder to look for the data in before GESM_HOME.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
-Protocol = Annotated[str | None, typer.Option(help="Split; by default the data set's first.")]
 Other = Annotated[str | None, typer.Option("--dataset", help="By default the data set of the run.")]
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        from gesm import __version__
-
-        typer.echo(f"gesm {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
-    ] = False,
-) -> None: ...
 
 
 @app.command()
@@ -91,7 +31,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder to keep models, curves and results in.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the runs in --out stopped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the runs in --out.")] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", callback=_check_json, help="File for the results.")] = None,
+    json_file: Json = None,
     changes: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of the recipe; repeatable.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Short for --set epochs=N.")] = None,
     checkpoint_every: Annotated[float, typer.Option(min=0, help="Least seconds between checkpoints.")] = 2.0,
@@ -120,7 +60,7 @@ def train(
             on_run=progress.on_run,
         )
     summary = summarize(results)
-    _print(table(summary))
+    show(table(summary))
     if json_file is not None:
         json_file.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     typer.echo(f"Kept in {out}" if out else "Nothing was kept; --out DIR keeps the model, its curves and results")
@@ -146,7 +86,7 @@ def evaluate(
     grid = Table("split", "loss", f"{metric.replace('_', '-')} %", title=f"{run_dir} on {data.name}, {data.protocol}")
     for split, values in scores.items():
         grid.add_row(split, f"{values['loss']:.4f}", f"{100 * values[metric]:.2f}")
-    _print(grid)
+    show(grid)
 
 
 @app.command()
@@ -192,7 +132,7 @@ def datasets(root: Root = None) -> None:
         counts = (spec.num_nodes, spec.num_edges, spec.num_features, spec.num_classes)
         found = locate(name, root)
         grid.add_row(name, *(f"{n:,}" for n in counts), ", ".join(spec.protocols), str(found or "-"))
-    _print(grid)
+    show(grid)
 
 
 def _recipe(dataset: str, model: str | None, recipe: str | None, changes: list[str]) -> Recipe:
@@ -222,10 +162,3 @@ def _data(info: dict[str, Any], dataset: str | None, protocol: str | None, root:
     if dataset is None or dataset.lower() == info["dataset"]:
         return load(info["dataset"], root, protocol or info["protocol"], info["seed"])
     return load(dataset, root, protocol, info["seed"])
-
-
-def _print(grid: Table) -> None:
-    from rich.console import Console
-
-    console = Console()
-    console.print(grid) if console.is_terminal else Console(width=200).print(grid)
