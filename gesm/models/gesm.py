@@ -32,7 +32,8 @@ class GESM(nn.Module):
         num_layers: Number of layers.
 
     Shapes:
-        - **input:** node features :math:`(|\mathcal{V}|, F_{in})`, dense or torch.sparse CSR, and the adjacency
+        - **input:** node features :math:`(|\mathcal{V}|, F_{in})`, dense or torch.sparse CSR, the adjacency, and
+          `step_weight` as in :class:`gesm.nn.StepMixture`, for the mixture of every layer *(optional)*
         - **output:** logits :math:`(|\mathcal{V}|, F_{out})`; with :obj:`return_embedding=True` also
           :math:`\mathbf{Z} = \mathbf{X} \mathbf{W}` of the first layer, what :class:`gesm.nn.StructureLoss` takes
     """
@@ -60,15 +61,37 @@ class GESM(nn.Module):
             GESMConv(inputs, hidden_channels, outputs, *shared) for inputs, outputs in itertools.pairwise(widths)
         )
 
+    @property
+    def K(self) -> int:
+        """Number of steps."""
+        return self.convs[0].K
+
+    @property
+    def single_mixture(self) -> bool:
+        """Whether the output is linear in `step_weight`: one layer, not a stack."""
+        return len(self.convs) == 1
+
     def reset_parameters(self) -> None:
         """Draws all parameters anew."""
         for conv in self.convs:
             conv.reset_parameters()
 
-    def forward(self, x: Tensor, edge_index: Any, edge_weight: Tensor | None = None, *, return_embedding: bool = False) -> Any:
+    def forward(
+        self,
+        x: Tensor,
+        edge_index: Any,
+        edge_weight: Tensor | None = None,
+        *,
+        return_embedding: bool = False,
+        step_weight: Tensor | None = None,
+    ) -> Any:
         """Logits; see the class for shapes."""
+        if step_weight is not None and step_weight.dim() == 3 and not self.single_mixture:
+            raise GesmError(
+                f"a stack of {len(self.convs)} layers takes one mixture at a time, got step_weight {step_weight.shape}"
+            )
         first, *rest = self.convs
-        x, z = first(x, edge_index, edge_weight, return_embedding=True)
+        x, z = first(x, edge_index, edge_weight, return_embedding=True, step_weight=step_weight)
         for conv in rest:
-            x = conv(F.elu(x), edge_index, edge_weight)
+            x = conv(F.elu(x), edge_index, edge_weight, step_weight=step_weight)
         return (x, z) if return_embedding else x

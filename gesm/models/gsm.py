@@ -30,7 +30,8 @@ class GSM(nn.Module):
         num_layers: Number of maps :math:`\mathrm{elu}(\cdot\, \mathbf{W})` before the mixture (the published PPI run has two).
 
     Shapes:
-        - **input:** node features :math:`(|\mathcal{V}|, F_{in})`, dense or torch.sparse CSR, and the adjacency
+        - **input:** node features :math:`(|\mathcal{V}|, F_{in})`, dense or torch.sparse CSR, the adjacency, and
+          `step_weight` as in :class:`gesm.nn.StepMixture` *(optional)*
         - **output:** logits :math:`(|\mathcal{V}|, F_{out})`; with :obj:`return_embedding=True` also
           :math:`\mathbf{Z} = \mathbf{X} \mathbf{W}`, what :class:`gesm.nn.StructureLoss` takes
     """
@@ -56,18 +57,31 @@ class GSM(nn.Module):
         )
         self.mixture = StepMixture(hidden_channels, out_channels, K, dropout=dropout, normalization=normalization)
 
+    @property
+    def K(self) -> int:
+        """Number of steps."""
+        return self.mixture.K
+
     def reset_parameters(self) -> None:
         """Draws all parameters anew."""
         for lin in self.lins:
             lin.reset_parameters()
         self.mixture.reset_parameters()
 
-    def forward(self, x: Tensor, edge_index: Any, edge_weight: Tensor | None = None, *, return_embedding: bool = False) -> Any:
+    def forward(
+        self,
+        x: Tensor,
+        edge_index: Any,
+        edge_weight: Tensor | None = None,
+        *,
+        return_embedding: bool = False,
+        step_weight: Tensor | None = None,
+    ) -> Any:
         """Logits; see the class for shapes."""
         first, *rest = self.lins
         z = first(x)
         h = F.elu(z)
         for lin in rest:
             h = F.elu(dropout_linear(h, lin.weight.t(), self.dropout, self.training))
-        out = self.mixture(h, edge_index, edge_weight)
+        out = self.mixture(h, edge_index, edge_weight, step_weight=step_weight)
         return (out, z) if return_embedding else out

@@ -41,7 +41,8 @@ class GESMConv(MessagePassing):
 
     Shapes:
         - **input:** node features :math:`(|\mathcal{V}|, F_{in})`, dense or torch.sparse CSR, adjacency in any form that
-          :func:`gesm.as_graph` takes, edge weights :math:`(|\mathcal{E}|)` *(optional)*
+          :func:`gesm.as_graph` takes, edge weights :math:`(|\mathcal{E}|)`, `step_weight` as in :class:`gesm.nn.StepMixture`
+          *(both optional)*
         - **output:** :math:`(|\mathcal{V}|, F_{out})`; with :obj:`return_attention_weights=True` also
           :math:`((2, |\mathcal{E}|), (|\mathcal{E}|, H))`; with :obj:`return_embedding=True` also
           :math:`\mathbf{Z} = \mathbf{X} \mathbf{W}`, :math:`(|\mathcal{V}|, H * F_{hidden})`
@@ -91,6 +92,7 @@ class GESMConv(MessagePassing):
         *,
         return_attention_weights: bool = False,
         return_embedding: bool = False,
+        step_weight: Tensor | None = None,
     ) -> Any:
         """Attention, then mixture; see the class for shapes."""
         if isinstance(x, (tuple, list)):  # to_hetero passes an edge type's two ends even where they are one
@@ -106,7 +108,7 @@ class GESMConv(MessagePassing):
         flags = {"return_attention_weights": return_attention_weights, "return_embedding": return_embedding}
         out = self.attention(x, edge_index, edge_weight, **flags)
         h, *extra = out if isinstance(out, tuple) else (out,)
-        out = self.mixture(h, edge_index, edge_weight)
+        out = self.mixture(h, edge_index, edge_weight, step_weight=step_weight)
         return (out, *extra) if extra else out
 
     def __repr__(self) -> str:

@@ -18,7 +18,7 @@ from gesm.nn.linear import check_width, multiply
 from gesm.ops import dropout_linear, mix, spmm
 from gesm.ops._checks import accumulation_dtype
 
-__all__ = ["StepMixture"]
+__all__ = ["StepMixture", "check_step_weight"]
 
 
 class _StepLinear(Linear):
@@ -64,7 +64,11 @@ class StepMixture(MessagePassing):
         - **input:** node features :math:`(|\mathcal{V}|, F_{in})`, dense or torch.sparse CSR, or, for K at most 1,
           :math:`((|\mathcal{V_s}|, F_{in}), (|\mathcal{V_t}|, F_{in}))` if bipartite, adjacency in any form that
           :func:`gesm.as_graph` takes, edge weights :math:`(|\mathcal{E}|)` *(optional)*
-        - **output:** :math:`(|\mathcal{V}|, F_{out})`, or :math:`(|\mathcal{V}|, (K + 1) * F_{in})` for "concat"
+        - **step_weight** *(optional)*: factors w of the steps' terms, :math:`(J + 1)` with J at most K, after which no step is
+          taken, or one row a node, :math:`(|\mathcal{V}|, J + 1)`, or several mixtures that share their steps,
+          :math:`(S, 1, J + 1)` or :math:`(S, |\mathcal{V}|, J + 1)`
+        - **output:** :math:`(|\mathcal{V}|, F_{out})`, or :math:`(|\mathcal{V}|, (K + 1) * F_{in})` for "concat"; with S
+          mixtures :math:`(S, |\mathcal{V}|, \dots)`
     """
 
     def __init__(
@@ -109,7 +113,14 @@ class StepMixture(MessagePassing):
         if self.bias is not None:
             torch.nn.init.zeros_(self.bias)
 
-    def forward(self, x: Tensor | tuple[Tensor, Tensor], edge_index: Any, edge_weight: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor | tuple[Tensor, Tensor],
+        edge_index: Any,
+        edge_weight: Tensor | None = None,
+        *,
+        step_weight: Tensor | None = None,
+    ) -> Tensor:
         """Mixture of the steps 0 ... K; see the class for shapes."""
         x_src, x_dst = (x, x) if isinstance(x, Tensor) else x
         check_features(x_src, "x" if x_src is x_dst else "x_src")
@@ -120,6 +131,9 @@ class StepMixture(MessagePassing):
                 f"a walk of K={self.K} steps stays on one set of nodes, but the graph is bipartite ({size[0]} sources, "
                 f"{size[1]} targets); use K <= 1, or pass one x"
             )
+        if step_weight is not None:
+            check_step_weight(step_weight, self.K, size[1])
+            step_weight = step_weight.to(x_src.device, x_src.dtype)
         walk = (self.normalization, self.add_self_loops and x_src is x_dst, accumulation_dtype(x_src.dtype))
         if needs_messages(self):
             graph, (edges, p) = None, looped_edges(edge_index, edge_weight, size, *walk)
@@ -128,29 +142,65 @@ class StepMixture(MessagePassing):
             graph = as_graph(edge_index, edge_weight, size).transition(*walk)
             step = lambda h: spmm(graph, h)  # noqa: E731
         if self.mode == "concat":
-            return torch.cat(self._steps(x_src, x_dst, step), dim=-1)
-        out = self._sum(x_src, x_dst, step, graph)
+            return self._concat(x_src, x_dst, step, step_weight)
+        out = self._sum(x_src, x_dst, step, step_weight, graph)
         return out if self.bias is None else out + self.bias
 
-    def _sum(self, x_src: Tensor, x_dst: Tensor, step: Callable[[Tensor], Tensor], graph: Graph | None) -> Tensor:
+    def _concat(self, x_src: Tensor, x_dst: Tensor, step: Callable[[Tensor], Tensor], step_weight: Tensor | None) -> Tensor:
+        if step_weight is None:
+            return torch.cat(self._steps(x_src, x_dst, step, self.K), dim=-1)
+        taken = step_weight.size(-1)
+        steps = self._steps(x_src, x_dst, step, taken - 1)
+        out = torch.cat([step_weight[..., k, None] * h for k, h in enumerate(steps)], dim=-1)
+        return F.pad(out, (0, (self.K + 1 - taken) * x_src.size(1)))
+
+    def _sum(
+        self,
+        x_src: Tensor,
+        x_dst: Tensor,
+        step: Callable[[Tensor], Tensor],
+        step_weight: Tensor | None,
+        graph: Graph | None,
+    ) -> Tensor:
         p = self.dropout if self.training else 0.0
         if p > 0 and x_src.layout is not torch.strided:
             raise GesmError("dropout works on dense features, but x is torch.sparse CSR; pass x.to_dense() or set dropout=0")
         check_width(self.lin, x_src)
+        weight, J = self.lin.weight, self.K if step_weight is None else step_weight.size(-1) - 1
+        if step_weight is not None:
+            weight = weight[: (J + 1) * self.out_channels]
         if x_src is x_dst and graph is not None and self.out_channels < x_src.size(1):
-            weight = self.lin.weight
+            if step_weight is not None and step_weight.dim() == 1:
+                weight = (weight.view(J + 1, -1) * step_weight.view(-1, 1)).view_as(weight)
             maps = dropout_linear(x_src, weight, p) if p > 0 else multiply(x_src, weight.t())
-            return mix(graph, maps, self.K)
+            if step_weight is None or step_weight.dim() == 1:
+                return mix(graph, maps, J)
+            return self._mix_weighted(graph, maps, step_weight)
         if p > 0:
             same, x_src = x_src is x_dst, F.dropout(x_src, p)
             x_dst = x_src if same else F.dropout(x_dst, p)
-        maps = self.lin.weight.split(self.out_channels)
-        return sum(F.linear(h, b) for h, b in zip(self._steps(x_src, x_dst, step), maps, strict=True))
+        terms = map(F.linear, self._steps(x_src, x_dst, step, J), weight.split(self.out_channels))
+        if step_weight is None:
+            return sum(terms)
+        return sum(step_weight[..., k, None] * term for k, term in enumerate(terms))
 
-    def _steps(self, x_src: Tensor, x_dst: Tensor, step: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    def _mix_weighted(self, graph: Graph, maps: Tensor, step_weight: Tensor) -> Tensor:
+        """The narrow order for several mixtures, which Horner's rule takes side by side, and for nodes of their own weights."""
+        *_, rows, steps = step_weight.shape
+        blocks = maps.view(maps.size(0), steps, self.out_channels)
+        if rows == 1 and step_weight.dim() == 3:
+            weighted = blocks.unsqueeze(2) * step_weight[:, 0].t().unsqueeze(-1)
+            return mix(graph, weighted.flatten(1), steps - 1).unflatten(1, (-1, self.out_channels)).transpose(0, 1)
+        out = step_weight[..., 0, None] * blocks[:, 0]
+        for k in range(1, steps):
+            maps = spmm(graph, maps[:, self.out_channels :])
+            out = out + step_weight[..., k, None] * maps[:, : self.out_channels]
+        return out
+
+    def _steps(self, x_src: Tensor, x_dst: Tensor, step: Callable[[Tensor], Tensor], K: int) -> list[Tensor]:
         h = x_src if x_src.layout is torch.strided else x_src.to_dense()
         steps = [h if x_src is x_dst else x_dst.to_dense()]
-        for _ in range(self.K):
+        for _ in range(K):
             h = step(h)
             steps.append(h)
         return steps
@@ -163,3 +213,15 @@ class StepMixture(MessagePassing):
         if self.mode == "concat":
             return f"{self.__class__.__name__}({self.in_channels}, K={self.K}, mode='concat')"
         return f"{self.__class__.__name__}({self.in_channels}, {self.out_channels}, K={self.K})"
+
+
+def check_step_weight(step_weight: Tensor, K: int, num_nodes: int) -> None:
+    """step_weight is [J + 1], [N, J + 1], [S, 1, J + 1] or [S, N, J + 1] with J <= K, of floating point."""
+    allowed = f"[J + 1], [{num_nodes}, J + 1], [S, 1, J + 1] or [S, {num_nodes}, J + 1] with J at most K={K}"
+    if not isinstance(step_weight, Tensor) or not step_weight.is_floating_point():
+        found = getattr(step_weight, "dtype", type(step_weight).__name__)
+        raise GesmError(f"step_weight must be a floating-point tensor {allowed}, got {found}")
+    shape = list(step_weight.shape)
+    rows_fit = len(shape) < 2 or shape[-2] == num_nodes or (len(shape) == 3 and shape[-2] == 1)
+    if not 1 <= len(shape) <= 3 or not 1 <= shape[-1] <= K + 1 or not rows_fit:
+        raise GesmError(f"step_weight must have shape {allowed}, got {shape}")

@@ -4,10 +4,11 @@ import pytest
 import torch
 import torch._dynamo.testing
 from strategies import assert_matches
+from torch_geometric.nn import APPNP
 
 from gesm import Graph
 from gesm.models import GESM, GSM
-from gesm.nn import EntityAttention, GESMConv, StepMixture
+from gesm.nn import EntityAttention, GESMConv, HopSampling, StepMixture
 from gesm.ops import use_backend
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -121,3 +122,21 @@ def test_compiled_mixture_on_the_reference():
     with use_backend("reference"):
         compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend="aot_eager")
         assert_matches(compiled(x, edge_index), layer(x, edge_index), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "most"), [("gsm", 3), ("conv", 3), ("appnp", 8)])
+def test_hop_sampling_compiles_a_mixture_once_and_a_loop_once_a_depth(name, most):
+    module = APPNP(K=4, alpha=0.1) if name == "appnp" else LAYERS[name]()
+    eager, hop = (HopSampling(module, generator=torch.Generator().manual_seed(0)) for _ in range(2))
+    frames = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(hop, backend=frames)
+    x, edge_index = sample(12, 40)
+    depths = set()
+    for _ in range(12):
+        assert_matches(compiled(x, edge_index), eager(x, edge_index), rtol=1e-4, atol=1e-5)
+        depths.add(hop.last_depth)
+    assert len(depths) == 4
+    assert frames.frame_count <= most
+    torch._dynamo.reset()
+    whole = torch.compile(hop.eval(), fullgraph=True, backend="aot_eager")
+    assert_matches(whole(x, edge_index), eager.eval()(x, edge_index), rtol=1e-4, atol=1e-5)

@@ -33,6 +33,41 @@ def test_concat_returns_the_blocks(graph, K):
     assert_matches(StepMixture(3, K=K, mode="concat")(x, graph), torch.cat(dense_steps(graph, x, K), dim=1))
 
 
+@given(graphs(), st.integers(0, 4), st.data(), st.sampled_from(["one", "node", "draws", "draws-node"]), st.booleans())
+def test_weights_of_the_steps(graph, K, data, kind, messages):
+    taken, nodes = data.draw(st.integers(0, K)) + 1, graph.num_nodes
+    shape = {"one": (), "node": (nodes,), "draws": (3, 1), "draws-node": (3, nodes)}[kind]
+    weight = torch.rand(*shape, taken, dtype=torch.float64)
+    x = torch.randn(nodes, 4, dtype=torch.float64)
+    steps = dense_steps(graph, x, K)[:taken]
+    for out_channels in (2, 6, None):
+        conv = StepMixture(4, out_channels, K, mode="sum" if out_channels else "concat").double()
+        if messages:
+            conv.register_message_forward_hook(lambda *_: None)
+        if out_channels:
+            blocks = conv.lin.weight.split(out_channels)
+            expected = conv.bias + sum(weight[..., k, None] * (h @ blocks[k].t()) for k, h in enumerate(steps))
+        else:
+            missing = [torch.zeros_like(x)] * (K + 1 - taken)
+            parts = [weight[..., k, None] * h for k, h in enumerate(steps)]
+            expected = torch.cat([*parts, *(h.expand_as(parts[0]) for h in missing)], dim=-1)
+        assert_matches(conv(x, graph, step_weight=weight), expected)
+
+
+@pytest.mark.parametrize("shape", [(), (10,), (3, 1), (3, 10)])
+@pytest.mark.parametrize("out_channels", [2, 9])
+def test_gradients_with_weights_of_the_steps(shape, out_channels):
+    conv, x, graph = setup(out_channels, K=3)
+    x.requires_grad_()
+    weight = torch.rand(*shape, 3)
+    inputs = [x, *conv.parameters()]
+    fused = torch.autograd.grad(conv(x, graph, step_weight=weight).square().sum(), inputs)
+    conv.register_message_forward_hook(lambda *_: None)
+    messages = torch.autograd.grad(conv(x, graph, step_weight=weight).square().sum(), inputs)
+    for a, b in zip(fused, messages, strict=True):
+        assert_matches(a, b, rtol=1e-4, atol=1e-4)
+
+
 @given(graphs(weighted=False), st.integers(1, 6))
 def test_steps_of_the_walk_stay_stochastic(graph, K):
     x = torch.rand(graph.num_nodes, 2, dtype=torch.float64)

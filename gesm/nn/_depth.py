@@ -1,0 +1,166 @@
+"""How each kind of module is run at another depth than its own."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import LightGCN, SGConv, SSGConv, TAGConv
+from torch_geometric.nn.models.basic_gnn import BasicGNN
+
+from gesm.errors import GesmError
+
+__all__ = ["Reader", "reader"]
+
+
+class Reader:
+    """Runs a callable f(k, ...) at the depths `lowest` ... K; a subclass knows one kind of module."""
+
+    lowest = 0
+    shares_steps = False
+    """Whether one pass yields any weighted sum of steps, by `step_weight`."""
+
+    def __init__(self, module: Any, K: int):
+        self.module, self.K = module, K
+
+    def run(self, k: int, *args: Any, **kwargs: Any) -> Any:
+        """The module's output at depth k."""
+        return self.module(k, *args, **kwargs)
+
+
+class _Held(Reader):
+    """A module that holds its depth: some of its attributes have other values while it runs at depth k < K."""
+
+    def changes(self, k: int) -> dict[str, Any]:
+        """These attributes."""
+        return {"K": k}
+
+    def run(self, k: int, *args: Any, **kwargs: Any) -> Any:
+        if k == self.K:
+            return self.module(*args, **kwargs)
+        changes = self.changes(k)
+        before = {name: getattr(self.module, name) for name in changes}
+        try:
+            self._set(changes)
+            return self.module(*args, **kwargs)
+        finally:
+            self._set(before)
+
+    def _set(self, attributes: dict[str, Any]) -> None:
+        for name, value in attributes.items():
+            setattr(self.module, name, value)
+
+
+class _TAG(_Held):
+    """TAGConv, a sum over steps with a map each: truncated, it is scaled by (K + 1) / (k + 1) but for its bias."""
+
+    def changes(self, k: int) -> dict[str, Any]:
+        return {"K": k, "lins": self.module.lins[: k + 1]}
+
+    def run(self, k: int, *args: Any, **kwargs: Any) -> Any:
+        out, scale, bias = super().run(k, *args, **kwargs), (self.K + 1) / (k + 1), self.module.bias
+        if k == self.K:
+            return out
+        return out * scale if bias is None else torch.lerp(bias.expand_as(out), out, scale)
+
+
+class _LightGCN(_Held):
+    """PyG's LightGCN: the first k layers, with weights alpha that keep their sum."""
+
+    def changes(self, k: int) -> dict[str, Any]:
+        alpha = self.module.alpha
+        return {"num_layers": k, "alpha": alpha[: k + 1] * (alpha.sum() / alpha[: k + 1].sum())}
+
+
+class _Stack(_Held):
+    """A BasicGNN: its first k layers, or, where the last one makes the output, its first k - 1 and the last."""
+
+    def __init__(self, module: BasicGNN):
+        super().__init__(module, module.num_layers)
+        self.ends_in_layer = not hasattr(module, "lin")
+        self.lowest = min(2 if self.ends_in_layer else 1, self.K)
+
+    def changes(self, k: int) -> dict[str, Any]:
+        module = self.module
+        kept = [*range(k - 1), self.K - 1] if self.ends_in_layer else range(k)
+        parts = {name: nn.ModuleList(getattr(module, name)[i] for i in kept) for name in ("convs", "norms")}
+        if getattr(module, "jk_mode", None) == "cat":
+            parts["jk"] = _Padded(module.jk, self.K)
+        return {"num_layers": k, **parts}
+
+
+class _Padded(nn.Module):
+    """Concatenated layers, zeros for those not taken, scaled by K / k."""
+
+    def __init__(self, jk: nn.Module, K: int):
+        super().__init__()
+        self.jk, self.K = jk, K
+
+    def forward(self, xs: list[Tensor]) -> Tensor:
+        out = self.jk(xs) * (self.K / len(xs))
+        return nn.functional.pad(out, (0, (self.K - len(xs)) * xs[0].size(-1)))
+
+
+class _Mixture(Reader):
+    """A module that takes `step_weight`: a sum over steps, which truncated after k is scaled by (K + 1) / (k + 1)."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__(module, module.K)
+        self.shares_steps = getattr(module, "single_mixture", True)
+        self.table = self.truncations(torch.arange(self.K + 1))
+
+    def run(self, k: int, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling():  # all K steps, so that one graph serves every depth
+            return self.weighted(self.table[k], *args, **kwargs)
+        if k == self.K:
+            return self.module(*args, **kwargs)
+        return self.weighted(self.table[k, : k + 1], *args, **kwargs)
+
+    def weighted(self, step_weight: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """The output with these weights of the steps."""
+        return self.module(*args, step_weight=step_weight, **kwargs)
+
+    def truncations(self, depths: Tensor) -> Tensor:
+        """Depths of any shape to the weights of their steps, [..., max depth + 1]."""
+        depths = depths.unsqueeze(-1)
+        steps = torch.arange(int(depths.max()) + 1 if depths.numel() else 1)
+        return (steps <= depths) * ((self.K + 1) / (depths + 1).double())
+
+
+def reader(module: Any, K: int | None) -> Reader:
+    """The reader for a module, or for a callable f(k, ...) where K is given."""
+    if isinstance(module, nn.Module):
+        depth = getattr(module, "K", None)
+        own = _own_reader(module, depth if type(depth) is int else None)
+        if own is not None:
+            if K not in (None, own.K):
+                raise GesmError(f"{_name(module)} has a depth of its own, {own.K}; leave out K={K}")
+            return own
+    if K is not None and callable(module):
+        if type(K) is not int or K < 0:
+            raise GesmError(f"K must be a whole number >= 0, the largest depth of the callable, got {K!r}")
+        return Reader(module, K)
+    raise GesmError(
+        f"{_name(module)} has no depth that HopSampling knows. It wraps gesm's StepMixture, GESMConv, GESM and GSM; modules "
+        "with an integer attribute K that forward reads (PyG's APPNP, SGConv, SSGConv, TAGConv); PyG's BasicGNN stacks (GCN, "
+        "GAT, GraphSAGE, GIN, ...) and LightGCN; and, with K=..., any callable f(k, *args), such as "
+        "HopSampling(lambda k, x, edge_index: model(x, edge_index, depth=k), K=8)"
+    )
+
+
+def _own_reader(module: nn.Module, K: int | None) -> Reader | None:
+    if isinstance(module, (SGConv, SSGConv)) and module.cached:
+        raise GesmError(f"{_name(module)} was made with cached=True, which keeps the features of one depth; use cached=False")
+    kinds: tuple[tuple[bool, Callable[[], Reader]], ...] = (
+        (isinstance(module, TAGConv), lambda: _TAG(module, K)),
+        (isinstance(module, LightGCN), lambda: _LightGCN(module, module.num_layers)),
+        (isinstance(module, BasicGNN), lambda: _Stack(module)),
+        (K is not None and "step_weight" in inspect.signature(module.forward).parameters, lambda: _Mixture(module)),
+        (K is not None, lambda: _Held(module, K)),
+    )
+    return next((make() for fits, make in kinds if fits), None)
+
+
+def _name(module: Any) -> str:
+    return getattr(module, "__name__", None) or type(module).__name__

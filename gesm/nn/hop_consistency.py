@@ -1,0 +1,70 @@
+"""Consistency of predictions over random depths, as a training loss."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gesm.errors import GesmError
+
+__all__ = ["HopConsistency"]
+
+
+class HopConsistency(nn.Module):
+    r"""Cross-entropy of several draws of depth on labelled nodes, and the agreement of these draws on all nodes.
+
+    .. math::
+        \frac{1}{S} \sum_s \Big( \mathrm{CE}(\mathbf{P}_s, \mathbf{y})
+        + \frac{\lambda}{N} \sum_i \lVert \mathbf{p}_{s,i} - \mathbf{\hat{p}}_i \rVert^2 \Big), \quad
+        \hat{p}_{ic} = \frac{\bar{p}_{ic}^{1/T}}{\sum_{c'} \bar{p}_{ic'}^{1/T}}, \quad
+        \mathbf{\bar{p}}_i = \frac{1}{S} \sum_s \mathbf{p}_{s,i}
+
+    with S predictions :math:`\mathbf{P}_s` from :meth:`gesm.nn.HopSampling.sample`; no gradient flows into
+    :math:`\mathbf{\hat{p}}`. The loss is that of the `"Graph Random Neural Network for Semi-Supervised Learning on Graphs"
+    <https://arxiv.org/abs/2005.11079>`_ paper, whose draws are of dropped nodes instead of depths. For several labels a node
+    each label is a distribution over yes and no, and labels are averaged.
+
+    Args:
+        weight (float, optional): :math:`\lambda`. (default: :obj:`1.0`)
+        temperature (float, optional): T, in (0, 1]; the lower, the sharper. (default: :obj:`0.5`)
+
+    Shapes:
+        - **input:** logits :math:`(S, |\mathcal{V}|, C)`; labels of the nodes in **index**, classes :math:`(n)` of integers or
+          0/1 :math:`(n, C)` of floating point; **index**, a boolean mask :math:`(|\mathcal{V}|)` or :math:`(n)` node indices
+        - **output:** a scalar
+    """
+
+    def __init__(self, weight: float = 1.0, temperature: float = 0.5):
+        super().__init__()
+        if not weight >= 0:
+            raise GesmError(f"weight must be at least 0, got {weight}")
+        if not 0 < temperature <= 1:
+            raise GesmError(f"temperature must be in (0, 1], got {temperature}")
+        self.weight, self.temperature = weight, temperature
+
+    def forward(self, logits: Tensor, y: Tensor, index: Tensor) -> Tensor:
+        """The loss; see the class for shapes."""
+        if logits.dim() != 3:
+            raise GesmError(
+                f"logits must have shape [draws, nodes, classes], got {list(logits.shape)}; HopSampling.sample makes them"
+            )
+        labelled = logits[:, index]
+        several = y.dim() == 2
+        if y.size(0) != labelled.size(1) or (several and y.size(1) != logits.size(2)):
+            raise GesmError(
+                f"y must hold the labels of the {labelled.size(1)} nodes in index, [{labelled.size(1)}] or "
+                f"[{labelled.size(1)}, {logits.size(2)}]; got {list(y.shape)}"
+            )
+        if several:
+            loss = F.binary_cross_entropy_with_logits(labelled, y.expand_as(labelled))
+        else:
+            loss = F.cross_entropy(labelled.flatten(0, 1), y.repeat(len(logits)))
+        return loss + self.weight * self._disagreement(logits, several) if self.weight else loss
+
+    def _disagreement(self, logits: Tensor, several: bool) -> Tensor:
+        p = torch.stack([logits, -logits], -1).sigmoid() if several else logits.softmax(-1)
+        sharp = F.normalize(p.detach().mean(0).pow(1 / self.temperature), p=1, dim=-1)
+        return (p - sharp).square().sum(-1).mean()
+
+    def extra_repr(self) -> str:
+        """The settings, for repr."""
+        return f"weight={self.weight}, temperature={self.temperature}"

@@ -1,0 +1,82 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from gesm import GesmError
+from gesm.models import GSM
+from gesm.nn import HopConsistency, HopSampling
+
+N, C, S = 12, 3, 4
+
+
+def by_hand(logits, y, index, weight, temperature):
+    """Node by node, class by class."""
+    total = sum(F.cross_entropy(z[index], y) for z in logits) / S
+    p = logits.softmax(-1)
+    for i in range(N):
+        mean = sum(p[s, i] for s in range(S)) / S
+        sharp = mean ** (1 / temperature) / (mean ** (1 / temperature)).sum()
+        for s in range(S):
+            total = total + weight / (S * N) * ((p[s, i] - sharp.detach()) ** 2).sum()
+    return total
+
+
+@pytest.mark.parametrize("mask", [True, False])
+def test_equals_the_formula_with_its_gradient(mask):
+    logits = torch.randn(S, N, C, dtype=torch.float64, requires_grad=True)
+    index = torch.tensor([1, 4, 7])
+    y = torch.tensor([0, 2, 1])
+    given = torch.zeros(N, dtype=torch.bool).index_fill(0, index, True) if mask else index
+    loss = HopConsistency(0.7, 0.3)(logits, y, given)
+    expected = by_hand(logits, y, index, 0.7, 0.3)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(f, logits, retain_graph=True)[0] for f in (loss, expected)))
+
+
+def test_two_labels_are_two_classes():
+    """One yes-no label a node is a two-class problem with logits z and 0, up to the logit's own scale."""
+    z = torch.randn(S, N, 1, dtype=torch.float64)
+    y, index = torch.tensor([1, 0, 1]), torch.tensor([0, 5, 6])
+    two = torch.cat([torch.zeros_like(z), z], -1)
+    criterion = HopConsistency(0.5, 0.5)
+    torch.testing.assert_close(criterion(z, y.double().view(-1, 1), index), criterion(two, y, index))
+
+
+def test_draws_that_agree_and_are_sure_cost_nothing_more():
+    logits = 100 * F.one_hot(torch.randint(C, (N,)), C).float().expand(S, N, C)
+    y = logits[0].argmax(-1)
+    assert HopConsistency()(logits, y, torch.arange(N)) < 1e-6
+    assert HopConsistency(weight=0)(logits.neg(), y, torch.arange(N)) > 1
+
+
+def test_trains_a_wrapped_model():
+    x, edges, y = torch.randn(N, 6), torch.randint(N, (2, 40)), torch.randint(C, (N,))
+    hop, criterion = HopSampling(GSM(6, 8, C, K=4)), HopConsistency()
+    optimizer = torch.optim.Adam(hop.parameters(), 0.05)
+    losses = []
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss = criterion(hop.sample(S, x, edges), y[:5], torch.arange(5))
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 2
+    assert str(criterion) == "HopConsistency(weight=1.0, temperature=0.5)"
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: HopConsistency(weight=-1), "weight must be at least 0, got -1"),
+        (lambda: HopConsistency(temperature=0), r"temperature must be in \(0, 1\], got 0"),
+        (
+            lambda: HopConsistency()(torch.ones(N, C), torch.ones(2), torch.arange(2)),
+            r"\[draws, nodes, classes\], got \[12, 3\]",
+        ),
+        (lambda: HopConsistency()(torch.ones(S, N, C), torch.ones(3), torch.arange(2)), r"labels of the 2 nodes.*got \[3\]"),
+        (lambda: HopConsistency()(torch.ones(S, N, C), torch.ones(2, 2), torch.arange(2)), r"\[2, 3\]; got \[2, 2\]"),
+    ],
+)
+def test_bad_input_gets_one_clear_error(call, message):
+    with pytest.raises(GesmError, match=message):
+        call()
