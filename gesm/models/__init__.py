@@ -2,5 +2,6 @@
 
 from gesm.models.gesm import GESM
 from gesm.models.gsm import GSM
+from gesm.models.mixed_mlp import MixedMLP
 
-__all__ = ["GESM", "GSM"]
+__all__ = ["GESM", "GSM", "MixedMLP"]

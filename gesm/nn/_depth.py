@@ -19,7 +19,9 @@ class Reader:
 
     lowest = 0
     shares_steps = False
-    """Whether one pass yields any weighted sum of steps, by `step_weight`."""
+    """Whether one pass yields several weighted sums of steps, by `step_weight`."""
+    is_linear = False
+    """Whether the output is linear in the weights of the steps."""
 
     def __init__(self, module: Any, K: int):
         self.module, self.K = module, K
@@ -108,6 +110,7 @@ class _Mixture(Reader):
     def __init__(self, module: nn.Module):
         super().__init__(module, module.K)
         self.shares_steps = getattr(module, "single_mixture", True)
+        self.is_linear = self.shares_steps and getattr(module, "linear_mixture", True)
         self.table = self.truncations(torch.arange(self.K + 1))
 
     def run(self, k: int, *args: Any, **kwargs: Any) -> Any:

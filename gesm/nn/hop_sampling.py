@@ -28,9 +28,10 @@ class HopSampling(nn.Module):
     with :math:`f_k` the module run with k steps. The paper's distribution and its inference are not public: the uniform
     :math:`q` and full depth are choices of this library. What depth k means:
 
-    - `StepMixture`, `GESMConv`, `GESM`, `GSM` and PyG's `TAGConv`: the terms of the steps 0 ... k, times (K + 1) / (k + 1), so
-      that the sum keeps its scale; the bias is not scaled. A module of your own is treated so if its forward takes
-      `step_weight` as `StepMixture` does and it has an attribute `K`.
+    - `StepMixture`, `GESMConv`, `GESM`, `GSM`, `MixedMLP` and PyG's `TAGConv`: the terms of the steps 0 ... k, times
+      (K + 1) / (k + 1), so that the sum keeps its scale; the bias is not scaled. A module of your own is treated so if its
+      forward takes `step_weight` as `StepMixture` does and it has an attribute `K`; it says `linear_mixture = False` if its
+      output is not linear in `step_weight`, `single_mixture = False` if it takes one mixture at a time.
     - `APPNP`, `SGConv`, `SSGConv`, and any module that has an integer attribute `K` and reads it in forward: K = k.
     - `BasicGNN` stacks (GCN, GAT, GraphSAGE, GIN, ...): the first k - 1 layers and the last, hence at least 2; with jumping
       knowledge the first k, a concatenation being padded with zeros and scaled by K / k. Under `DistributedDataParallel` layers
@@ -171,8 +172,8 @@ class HopSampling(nn.Module):
 
     def _expected(self, *args: Any, **kwargs: Any) -> Any:
         depths = self.probabilities.nonzero().view(-1)
-        if self._reader.shares_steps:
-            weight = self.probabilities[depths] @ self._reader.truncations(depths).to(torch.float64)
+        if self._reader.is_linear:
+            weight = self.probabilities[depths] @ self._reader.truncations(depths)
             return self._reader.weighted(weight, *args, **kwargs)
         outs = [self._reader.run(k, *args, **kwargs) for k in depths.tolist()]
         q = self.probabilities[depths].tolist()

@@ -3,12 +3,13 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.nn.dense.linear import Linear, is_uninitialized_parameter
 
 from gesm.adjacency import as_graph
 from gesm.errors import GesmError
-from gesm.ops import spmm
+from gesm.ops import dropout_linear, spmm
 
 __all__ = ["SparseLinear", "check_width", "multiply"]
 
@@ -73,6 +74,9 @@ def check_width(lin: Linear, x: Tensor) -> None:
         raise GesmError(f"x is {x.dtype} but the layer {lin.weight.dtype}; convert x, or the layer with .to({x.dtype})")
 
 
-def multiply(x: Tensor, weight: Tensor) -> Tensor:
-    """x weight for dense or CSR x."""
-    return x @ weight if x.layout is torch.strided else spmm(as_graph(x), weight)
+def multiply(x: Tensor, weight: Tensor, p: float = 0.0) -> Tensor:
+    """dropout_p(x) weight for dense or CSR x."""
+    if x.layout is torch.strided:
+        return dropout_linear(x, weight.t(), p) if p > 0 else x @ weight
+    graph = as_graph(x)
+    return spmm(graph.with_weight(F.dropout(graph.weight, p)) if p > 0 else graph, weight)

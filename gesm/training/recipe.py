@@ -22,6 +22,7 @@ _SHARED = ("hidden_channels", "K", "dropout", "normalization", "num_layers")
 MODELS = {
     "gesm": ("GESM", (*_SHARED, "heads", "attention_dropout", "score", "residual")),
     "gsm": ("GSM", _SHARED),
+    "mixed_mlp": ("MixedMLP", ("hidden_channels", "K", "input_dropout", "dropout", "normalization")),
 }
 """Name -> class in :mod:`gesm.models` and the recipe fields its constructor takes."""
 
@@ -43,7 +44,8 @@ class Recipe:
         hidden_channels: Width of one head.
         heads: Attention heads.
         K: Random-walk steps of the mixture.
-        dropout: Rate on the input of the mixture.
+        input_dropout: Rate on x.
+        dropout: Rate on the input of the mixture, or of the last map.
         attention_dropout: Rate on the attention weights.
         score: Attention score.
         normalization: Of the transition matrix.
@@ -61,6 +63,12 @@ class Recipe:
         structure_weight: Weight of :class:`gesm.nn.StructureLoss`; 0 switches it off.
         structure_beta: Its balance between linked and random pairs.
         structure_ratio: Share of the edges it samples each step.
+        hop_sampling: Distribution of the depth drawn in training by :class:`gesm.nn.HopSampling`; ``none`` takes all K steps.
+        hop_inference: How evaluation reads such a model.
+        consistency_draws: Draws of depth behind one step, whose loss then is :class:`gesm.nn.HopConsistency`; 1: no such loss.
+        consistency_weight: Weight of their agreement.
+        consistency_temperature: Its sharpening.
+        consistency_warmup: Epochs over which that weight grows from 0.
         graphs_per_step: Training graphs behind one optimiser step.
         eval_every: Epochs between evaluations.
 
@@ -72,6 +80,7 @@ class Recipe:
     hidden_channels: int = _number(64, 1)
     heads: int = _number(8, 1)
     K: int = _number(14, 0)
+    input_dropout: float = _number(0.0, 0, 1)
     dropout: float = _number(0.0, 0, 1)
     attention_dropout: float = _number(0.0, 0, 1)
     score: str = _choice("product", "product", "additive")
@@ -88,6 +97,12 @@ class Recipe:
     structure_weight: float = _number(0.0, 0)
     structure_beta: float = _number(1.0, 0, 1, closed="[]")
     structure_ratio: float = _number(0.05, 0, 1, closed="(]")
+    hop_sampling: str = _choice("none", "none", "uniform", "geometric")
+    hop_inference: str = _choice("full", "full", "expected")
+    consistency_draws: int = _number(1, 1)
+    consistency_weight: float = _number(1.0, 0)
+    consistency_temperature: float = _number(0.5, 0, 1, closed="(]")
+    consistency_warmup: int = _number(0, 0)
     graphs_per_step: int = _number(1, 1)
     eval_every: int = _number(1, 1)
 
@@ -96,6 +111,10 @@ class Recipe:
             object.__setattr__(self, f.name, _checked(f, getattr(self, f.name)))
         if self.eval_every > self.patience:
             raise GesmError(f"eval_every ({self.eval_every}) must not exceed patience ({self.patience})")
+        if self.consistency_draws > 1 and self.hop_sampling == "none":
+            raise GesmError(
+                f"consistency_draws={self.consistency_draws} needs random depths; set hop_sampling to uniform or geometric"
+            )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], source: str = "recipe") -> Recipe:
@@ -155,10 +174,14 @@ class Recipe:
     def build_model(self, in_channels: int, out_channels: int):
         """A freshly initialised model, drawn from torch's default generator."""
         import gesm.models
+        from gesm.nn import HopSampling
 
         name, keys = MODELS[self.model]
         options = {key: getattr(self, key) for key in keys}
-        return getattr(gesm.models, name)(in_channels=in_channels, out_channels=out_channels, **options)
+        model = getattr(gesm.models, name)(in_channels=in_channels, out_channels=out_channels, **options)
+        if self.hop_sampling == "none":
+            return model
+        return HopSampling(model, distribution=self.hop_sampling, inference=self.hop_inference)
 
 
 def _foreign(model: str) -> set[str]:

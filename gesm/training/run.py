@@ -7,6 +7,7 @@ import math
 import time
 import warnings
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ import torch
 from torch import Tensor
 
 from gesm.errors import GesmError
-from gesm.nn import StructureLoss
+from gesm.nn import HopConsistency, StructureLoss
 from gesm.training.checkpoint import load_tensors, save_tensors
 from gesm.training.recipe import Recipe
-from gesm.training.task import Task
+from gesm.training.task import Sample, Task
 
 __all__ = ["Epoch", "Run", "Selection"]
 
@@ -78,6 +79,7 @@ class Run:
         groups = [{"params": weights, "weight_decay": recipe.weight_decay}, {"params": biases, "weight_decay": 0.0}]
         self.optimizer = torch.optim.Adam([g for g in groups if g["params"]], lr=recipe.lr, fused=True)
         self.structure = StructureLoss(beta=recipe.structure_beta, ratio=recipe.structure_ratio)
+        self.consistency = HopConsistency(recipe.consistency_weight, recipe.consistency_temperature)
         self.order = torch.Generator().manual_seed(seed)
         self.weights = self.model.state_dict()  # views of the live parameters
         self.best = {name: t.clone() for name, t in self.weights.items()}
@@ -87,7 +89,7 @@ class Run:
     def step(self) -> Tensor:
         """One pass over the training graphs; their mean loss, still on the device."""
         self.model.train()
-        weight, batch, samples = self.recipe.structure_weight, self.recipe.graphs_per_step, self.task.train
+        batch, samples = self.recipe.graphs_per_step, self.task.train
         losses = []
         order = torch.randperm(len(samples), generator=self.order).tolist() if len(samples) > 1 else [0]
         for start in range(0, len(order), batch):
@@ -95,17 +97,28 @@ class Run:
             rows = sum(len(sample.y["train"]) for sample in chunk)
             self.optimizer.zero_grad()
             for sample in chunk:
-                if weight:
-                    out, z = self.model(sample.x, sample.graph, return_embedding=True)
-                    penalty = weight * self.structure(z, sample.graph)
-                else:
-                    out, penalty = self.model(sample.x, sample.graph), 0.0
-                loss = self.task.loss(out.index_select(0, sample.rows["train"]), sample.y["train"]) + penalty
+                loss = self._loss(sample)
                 loss = loss if len(chunk) == 1 else loss * (len(sample.y["train"]) / rows)
                 loss.backward()
                 losses.append(loss.detach())
             self.optimizer.step()
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum() / math.ceil(len(order) / batch)
+
+    def _loss(self, sample: Sample) -> Tensor:
+        recipe, inputs, rows, y = self.recipe, (sample.x, sample.graph), sample.rows["train"], sample.y["train"]
+        several = recipe.consistency_draws > 1
+        model = partial(self.model.sample, recipe.consistency_draws) if several else self.model
+        out, z = model(*inputs, return_embedding=True)
+        if several:
+            warmup = recipe.consistency_warmup
+            self.consistency.weight = recipe.consistency_weight * min((len(self.history) + 1) / max(warmup, 1), 1.0)
+            loss = self.consistency(out, y, rows)
+        else:
+            loss = self.task.loss(out.index_select(0, rows), y)
+        if recipe.structure_weight:
+            z = z[0] if z.dim() == 3 else z  # a stack computes it anew for each draw
+            loss = loss + recipe.structure_weight * self.structure(z, sample.graph)
+        return loss
 
     def epoch(self) -> Epoch:
         """One training pass and, when due, one evaluation; a single transfer from the device."""

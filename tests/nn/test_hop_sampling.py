@@ -11,7 +11,7 @@ from torch_geometric.nn.inits import reset
 from torch_geometric.nn.models import GAT, GCN, GIN, GraphSAGE
 
 from gesm import GesmError
-from gesm.models import GESM, GSM
+from gesm.models import GESM, GSM, MixedMLP
 from gesm.nn import GESMConv, HopSampling, StepMixture, hop_probabilities
 from gesm.nn.functional import hop_sampling
 
@@ -40,6 +40,7 @@ MODULES = {
     "gesm": lambda: GESM(6, 4, 3, K, heads=2),
     "gesm-stack": lambda: GESM(6, 4, 3, K, heads=2, num_layers=2),
     "gsm": lambda: GSM(6, 8, 3, K),
+    "mixed-mlp": lambda: MixedMLP(6, 8, 3, K),
     "appnp": lambda: APPNP(K, alpha=0.1),
     "sgc": lambda: SGConv(6, 3, K),
     "ssgc": lambda: SSGConv(6, 3, alpha=0.1, K=K),

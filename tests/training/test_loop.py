@@ -5,7 +5,7 @@ import torch
 
 from gesm.datasets import synthetic
 from gesm.errors import GesmError
-from gesm.training import Recipe, Task, fit, fit_many
+from gesm.training import Recipe, Task, Trained, fit, fit_many
 
 TIMINGS = ("epoch_ms", "peak_memory_mb")
 
@@ -84,6 +84,32 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, recipe, graphs, 
         assert not (tmp_path / "parts" / "result.json").exists()
     fit(recipe, data, 1, tmp_path / "parts", resume=True)
     assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
+
+
+HOPS = {"hop_sampling": "uniform", "consistency_draws": 2, "consistency_warmup": 3}
+
+
+@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hop_sampling": "geometric", "hop_inference": "expected"},
+        HOPS,
+        {**HOPS, "num_layers": 2},
+        {**HOPS, "model": "gsm", "structure_weight": 0.0},
+        {**HOPS, "model": "mixed_mlp", "input_dropout": 0.5},
+    ],
+    ids=["hop", "gesm", "stack", "gsm", "mixed-mlp"],
+)
+def test_hop_sampling_resumes_and_predicts(tmp_path, recipe, task, changes):
+    recipe, data = recipe.replace(**changes), synthetic(task=task)
+    whole = fit(recipe, data, 1, tmp_path / "whole")
+    with pytest.raises(Stop):
+        fit(recipe, data, 1, tmp_path / "parts", checkpoint_every=0, on_epoch=stop_at(3))
+    fit(recipe, data, 1, tmp_path / "parts", resume=True)
+    assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
+    trained = Trained.load(tmp_path / "whole")
+    assert trained.evaluate(data)["test"][whole.metric] == whole.test
 
 
 def test_interruptions_before_the_first_checkpoint_and_while_finishing(tmp_path, recipe, monkeypatch):

@@ -41,7 +41,7 @@ def test_yaml_reads_short_floats(tmp_path):
         ("learning_rate: 1", "no key 'learning_rate'; allowed keys: model, hidden_channels"),
         ("hiden_channels: 8", "did you mean 'hidden_channels'"),
         ("model: gsm\nheads: 8", "gsm has no key 'heads'"),
-        ("model: gat", "model must be one of gesm, gsm, got 'gat'"),
+        ("model: gat", "model must be one of gesm, gsm, mixed_mlp, got 'gat'"),
         ("model: [gesm]", "model must be one of"),
         ("lr: 0", "lr must be a number in (0, inf), got 0"),
         ("lr: fast", "lr must be a number in (0, inf), got 'fast'"),
@@ -55,6 +55,9 @@ def test_yaml_reads_short_floats(tmp_path):
         ("residual: 1", "residual must be one of True, False, got 1"),
         ("sparse_features: 'true'", "sparse_features must be one of auto, True, False, got 'true'"),
         ("structure_ratio: 0", "structure_ratio must be a number in (0, 1]"),
+        ("consistency_draws: 2", "needs random depths; set hop_sampling to uniform or geometric"),
+        ("hop_sampling: normal", "hop_sampling must be one of none, uniform, geometric"),
+        ("model: mixed_mlp\nheads: 8", "mixed_mlp has no key 'heads'"),
         ("patience: 2\neval_every: 3", "eval_every (3) must not exceed patience (2)"),
         ("- lr", "expected `key: value` lines, got list"),
         ("lr: [", "not a YAML file"),
@@ -101,4 +104,5 @@ def test_replace_checks_and_keeps():
 @pytest.mark.parametrize("model", MODELS)
 def test_build_model(model):
     built = Recipe(model=model, hidden_channels=4, K=2).build_model(5, 3)
-    assert type(built).__name__ == model.upper()
+    assert type(built).__name__ == MODELS[model][0]
+    assert type(Recipe(model=model, hop_sampling="uniform").build_model(5, 3).module).__name__ == MODELS[model][0]
