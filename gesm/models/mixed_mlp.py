@@ -100,8 +100,9 @@ def _weighted_steps(walk: Graph, z: Tensor, w: Tensor) -> Tensor:
             z = spmm(walk, z)
             out = out + w[..., k, None] * z
         return out
-    *_, last = steps = [(w.view(-1, w.size(-1))[:, k, None] * z.unsqueeze(1)).flatten(1) for k in range(w.size(-1))]
+    rows = w.view(-1, w.size(-1))
+    *_, last = steps = [(rows[:, k, None] * z.unsqueeze(1)).flatten(1) for k in range(w.size(-1))]
     for step in reversed(steps[:-1]):
         last = step + spmm(walk, last)
-    out = last.view(len(z), -1, z.size(1)).transpose(0, 1)
+    out = last.view(len(z), len(rows), z.size(1)).transpose(0, 1)
     return out if w.dim() == 3 else out[0]
