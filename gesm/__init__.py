@@ -10,7 +10,7 @@ from gesm.graph import Graph
 __version__ = "0.1.0"
 __all__ = ["GesmError", "Graph", "__version__", "as_graph"]
 
-_PACKAGES = ("datasets", "models", "nn", "ops", "training")
+_PACKAGES = ("datasets", "metrics", "models", "nn", "ops", "recommend", "training")
 
 
 def __getattr__(name: str) -> ModuleType:
