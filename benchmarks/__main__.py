@@ -27,7 +27,7 @@ def main() -> int:
     parser.add_argument(
         "--only",
         default="",
-        help="pytest's -k: a part of the suite, such as 'epoch or memory'; the parts: operator, layer, epoch, memory, scaling",
+        help="pytest's -k: a part of the suite, such as 'epoch or memory'; parts: operator, layer, epoch, hop, memory, scaling",
     )
     parser.add_argument("--smoke", action="store_true", help="a tiny made graph, one round: does the suite run at all?")
     options = parser.parse_args()

@@ -27,7 +27,7 @@ from benchmarks.peers import (
 )
 from gesm import Graph
 from gesm.models import GESM
-from gesm.nn import EntityAttention, StepMixture
+from gesm.nn import EntityAttention, HopConsistency, HopSampling, StepMixture
 from gesm.ops import attend, mix, spmm
 from gesm.training import Recipe
 from gesm.training.task import features
@@ -36,9 +36,11 @@ __all__ = [
     "AXES",
     "HEADS",
     "HIDDEN",
+    "HOPS",
     "K",
     "attends",
     "epochs",
+    "hops",
     "layers",
     "load",
     "mixes",
@@ -92,6 +94,29 @@ def _inputs(contender: str, data: Data) -> tuple[nn.Module, Tensor, object]:
     return model, features(data.x, Recipe()), Graph.from_edge_index(data.edge_index, num_nodes=data.num_nodes)
 
 
+HOPS = {  # name -> distribution of the depths (None: no wrapper) and draws behind one step
+    "gesm": (None, 1),
+    "wrapped, always K": ([0] * K + [1], 1),
+    "hop sampling": ("uniform", 1),
+    "hop sampling, 4 draws": ("uniform", 4),
+}
+
+
+@lru_cache(maxsize=1)
+def hops(name: str) -> Contenders:
+    """One training step of GESM with no hop sampling, with a wrapper that always draws K, with random depths, and several."""
+    data = load(name)
+    x, graph = features(data.x, Recipe()), Graph.from_edge_index(data.edge_index, num_nodes=data.num_nodes)
+    calls = {}
+    for contender, (distribution, draws) in HOPS.items():
+        torch.manual_seed(0)
+        model = _gesm(GESM, data.x.size(1), data.num_classes)
+        if distribution is not None:
+            model = HopSampling(model, distribution=distribution)
+        calls[contender] = _step(model, x, graph, data, draws)
+    return calls
+
+
 @lru_cache(maxsize=1)
 def epochs(name: str) -> Contenders:
     """One training step (cross-entropy, no structure loss) and one evaluation forward."""
@@ -127,15 +152,21 @@ def _epoch(model: nn.Module, x: Tensor, adjacency: object, data: Data) -> Callab
     return epoch
 
 
-def _step(model: nn.Module, x: Tensor, adjacency: object, data: Data) -> Callable[[], object]:
+def _step(model: nn.Module, x: Tensor, adjacency: object, data: Data, draws: int = 1) -> Callable[[], object]:
     optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
     rows = data.train_mask.nonzero().view(-1)
     y = data.y[rows]
+    consistency = HopConsistency()
+
+    def loss() -> Tensor:
+        if draws > 1:
+            return consistency(model.sample(draws, x, adjacency), y, rows)
+        return F.cross_entropy(model(x, adjacency).index_select(0, rows), y)
 
     def train() -> None:
         model.train()
         optimizer.zero_grad()
-        F.cross_entropy(model(x, adjacency).index_select(0, rows), y).backward()
+        loss().backward()
         optimizer.step()
 
     return train

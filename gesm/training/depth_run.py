@@ -87,7 +87,7 @@ SETTINGS = {
         {"hidden_channels": 16, "heads": 8, "dropout": 0.3, "attention_dropout": 0.7},
         structure_weight=1.0,
     ),
-    "gcn": Setting("GCN", "num_layers", 0.01, 5e-4, "its paper, but width 64", _STACK),
+    "gcn": Setting("GCN", "num_layers", 0.01, 5e-4, "its paper", {"hidden_channels": 16, "dropout": 0.5}),
     "gcnii": Setting(
         "GCNII",
         "num_layers",
