@@ -26,7 +26,7 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 # PyTorch and PyG are not linked to (their inventories would have to be fetched to build), and PyG's docstring style
 # marks literals with :obj:.
 nitpick_ignore_regex = [
-    (r"py:(class|func|obj|mod)", r"(torch|torch_geometric|collections|contextlib|os|pathlib|typing)(\..*)?"),
+    (r"py:(class|func|obj|mod)", r"(Tensor|torch|torch_geometric|numpy|scipy|collections|contextlib|os|pathlib|typing)(\..*)?"),
     ("py:obj", r"(?!gesm).*"),
     ("py:data", "MODELS"),  # a table of the recipe module, not public
 ]

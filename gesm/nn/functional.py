@@ -20,16 +20,16 @@ def hop_sampling(
     generator: torch.Generator | None = None,
     **kwargs: Any,
 ) -> Any:
-    """f(k, ...) at a random depth, the functional form of :class:`HopSampling`.
+    """f(k, ...) at a random depth, the functional form of :class:`gesm.nn.HopSampling`.
 
     Args:
         f: Function of the depth k, `args` and `kwargs`.
         K: Largest depth.
         *args: Passed on to f.
-        distribution: As in :class:`HopSampling`.
-        inference: As in :class:`HopSampling`.
+        distribution: As in :class:`gesm.nn.HopSampling`.
+        inference: As in :class:`gesm.nn.HopSampling`.
         training: False reads as `inference` says.
-        generator: As in :class:`HopSampling`.
+        generator: As in :class:`gesm.nn.HopSampling`.
         **kwargs: Passed on to f.
 
     Returns:

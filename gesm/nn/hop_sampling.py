@@ -98,7 +98,7 @@ class HopSampling(nn.Module):
 
     @property
     def inference(self) -> str | int:
-        """How evaluation reads the module: "full", "expected" or a depth."""
+        """How evaluation reads the module, "full", "expected" or a depth."""
         return self._inference
 
     @inference.setter

@@ -21,7 +21,7 @@ __all__ = ["Interactions", "Pairs"]
 class Pairs(NamedTuple):
     """The unique (user, item) pairs of a table, in the order of user and item.
 
-    Attributes:
+    Args:
         user: int64 [P].
         item: int64 [P].
         time: int64 [P], the first time of the pair; None if the table has no times.

@@ -34,7 +34,6 @@ class LightGCN(nn.Module):
 
     Attributes:
         embedding: parameter [U + I, d], the users first, drawn from a normal distribution of deviation 0.1.
-        generator: of the draws in training (depths, edges left out); None: PyTorch's own.
 
     Raises:
         GesmError: for an argument out of range.
@@ -87,7 +86,7 @@ class LightGCN(nn.Module):
 
     @property
     def generator(self) -> torch.Generator | None:
-        """Of the draws in training; None: PyTorch's own."""
+        """Generator of the draws in training (depths, edges left out), None for PyTorch's own."""
         return self.propagation.generator
 
     @generator.setter
