@@ -17,9 +17,8 @@ PUBLIC = {
         "SparseLinear",
         "StepMixture",
         "StructureLoss",
-        "hop_probabilities",
     ],
-    "gesm.nn.functional": ["hop_sampling"],
+    "gesm.nn.functional": ["hop_probabilities", "hop_sampling"],
     "gesm.ops": ["attend", "attention_weights", "backend", "dropout_linear", "mix", "spmm", "use_backend"],
     "gesm.recommend": [
         "Comparison",

@@ -14,7 +14,7 @@ from gesm.datasets import registry
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-NEEDS_FILES_OR_MINUTES = {"datasets.md", "training.md"}
+NEEDS_FILES_OR_MINUTES = {"datasets.md", "training.md", "recommend.md"}
 
 
 def blocks(path, language):
@@ -50,6 +50,9 @@ def test_quick_start_is_short():
 def test_gesm_commands_parse(words):
     name, *arguments = words
     command = typer.main.get_command(app).commands[name]
+    if hasattr(command, "commands"):  # gesm recommend train
+        name, *arguments = arguments
+        command = command.commands[name]
     context = command.make_context(name, list(arguments))
     if context.params.get("dataset"):
         assert context.params["dataset"] in registry()

@@ -3,7 +3,7 @@
 from gesm.nn.entity_attention import EntityAttention
 from gesm.nn.gesm_conv import GESMConv
 from gesm.nn.hop_consistency import HopConsistency
-from gesm.nn.hop_sampling import HopSampling, hop_probabilities
+from gesm.nn.hop_sampling import HopSampling
 from gesm.nn.linear import SparseLinear
 from gesm.nn.step_mixture import StepMixture
 from gesm.nn.structure_loss import StructureLoss
@@ -16,5 +16,4 @@ __all__ = [
     "SparseLinear",
     "StepMixture",
     "StructureLoss",
-    "hop_probabilities",
 ]

@@ -1,13 +1,13 @@
-"""Layers as functions."""
+"""Hop sampling as functions."""
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from gesm.nn.hop_sampling import Distribution, HopSampling
+from gesm.nn.hop_sampling import Distribution, HopSampling, hop_probabilities
 
-__all__ = ["hop_sampling"]
+__all__ = ["hop_probabilities", "hop_sampling"]
 
 
 def hop_sampling(

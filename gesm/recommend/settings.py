@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from gesm.errors import GesmError
-from gesm.nn import hop_probabilities
+from gesm.nn.functional import hop_probabilities
 from gesm.recommend.models import LightGCN, MatrixFactorization, Popularity, StepMixtureRecommender
 
 __all__ = ["MODELS", "Settings"]

@@ -12,8 +12,8 @@ from torch_geometric.nn.models import GAT, GCN, GIN, GraphSAGE
 
 from gesm import GesmError
 from gesm.models import GESM, GSM, MixedMLP
-from gesm.nn import GESMConv, HopSampling, StepMixture, hop_probabilities
-from gesm.nn.functional import hop_sampling
+from gesm.nn import GESMConv, HopSampling, StepMixture
+from gesm.nn.functional import hop_probabilities, hop_sampling
 
 K = 5
 NODES = 20
