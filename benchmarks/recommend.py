@@ -36,6 +36,7 @@ class Group:
     q: float
     seed: int
     arms: tuple[str, ...]
+    longer: int = 1
 
 
 def read_cells(out: Path) -> list[dict[str, Any]]:
@@ -61,7 +62,7 @@ def run_group(group: Group, out: Path) -> int:
     """Runs the cells of a group and keeps each as soon as it is there; returns how many."""
     place = origin(loaded(group.dataset), group.q)
     for arm in group.arms:
-        settings = settings_of(group.dataset, arm, group.seed, place.shares["pairs"], place.recent)
+        settings = settings_of(group.dataset, arm, group.seed, place.shares["pairs"], place.recent, group.longer)
         found, arrays = run_cell(place, settings)
         cell = {"dataset": group.dataset, "q": group.q, "arm": arm, "seed": group.seed}
         users = {f"users/{kind}": numbers for kind, numbers in place.users.items()}
@@ -78,8 +79,16 @@ def run_group(group: Group, out: Path) -> int:
     return len(group.arms)
 
 
-def run_study(datasets: Iterable[str], qs: Iterable[float], seeds: int, arms: Iterable[str], out: Path, workers: int) -> None:
-    """Runs what is missing of a study.
+def run_study(
+    datasets: Iterable[str],
+    qs: Iterable[float],
+    seeds: int,
+    arms: Iterable[str],
+    out: Path,
+    workers: int,
+    longer: int = 1,
+) -> None:
+    """Runs what is missing of a study, with `longer` times the steps.
 
     Raises:
         GesmError: for an unknown name, an origin out of range, or cells in `out` that other settings have made.
@@ -88,10 +97,13 @@ def run_study(datasets: Iterable[str], qs: Iterable[float], seeds: int, arms: It
     for names, allowed, what in ((datasets, DATASETS, "data set"), (arms, ARMS, "arm")):
         if unknown := [name for name in names if name not in allowed]:
             raise GesmError(f"no {what} {', '.join(unknown)}; choose from {', '.join(allowed)}")
-    if seeds < 1 or workers < 1 or not all(0 < q <= 0.9 for q in qs):
-        raise GesmError(f"seeds and workers must be >= 1, origins in (0, 0.9], got {seeds}, {workers} and {qs}")
+    if min(seeds, workers, longer) < 1 or not all(0 < q <= 0.9 for q in qs):
+        raise GesmError(
+            f"seeds, workers and longer must be >= 1, origins in (0, 0.9], got {seeds}, {workers}, {longer} and {qs}"
+        )
     (out / "arrays").mkdir(parents=True, exist_ok=True)
     plan = {name: json.loads(json.dumps(vars(DATASETS[name]))) for name in datasets} | {"arms": {a: ARMS[a] for a in arms}}
+    plan["longer"] = longer
     _check_plan(out / "plan.json", plan)
     _cut_torn_line(out / "cells.jsonl")
     done = set()
@@ -103,7 +115,7 @@ def run_study(datasets: Iterable[str], qs: Iterable[float], seeds: int, arms: It
         for dataset in datasets:
             for q in qs:
                 missing = tuple(arm for arm in own if (dataset, q, arm, seed) not in done)
-                groups += [Group(dataset, q, seed, missing)] if missing else []
+                groups += [Group(dataset, q, seed, missing, longer)] if missing else []
     total, ready = sum(len(group.arms) for group in groups), 0
     print(f"{len(done)} cells are there, {total} to run", flush=True)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
@@ -143,6 +155,7 @@ def main(arguments: list[str] | None = None) -> None:
     run.add_argument("--datasets", default=",".join(DATASETS), help="comma-separated names")
     run.add_argument("--origins", default=",".join(map(str, ORIGINS)), help="comma-separated quantiles of time")
     run.add_argument("--arms", default=",".join(ARMS), help="comma-separated names")
+    run.add_argument("--longer", type=int, default=1, help="factor of the number of steps, to see whether they suffice (1)")
     report = commands.add_parser("report", help="the tables")
     report.add_argument("--repetitions", type=int, default=2000, help="bootstrap samples (2000; primary comparisons 10000)")
     drift = commands.add_parser("drift", help="made worlds that drift at set rates")
@@ -159,7 +172,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         if options.command == "run":
             names, qs, arms = (re.split(r",\s*", text) for text in (options.datasets, options.origins, options.arms))
-            run_study(names, map(float, qs), options.seeds, arms, options.out, options.workers)
+            run_study(names, map(float, qs), options.seeds, arms, options.out, options.workers, options.longer)
             return
         if options.command == "report":
             cells = read_cells(options.out)

@@ -47,7 +47,7 @@ DATASETS = {
         {"products_only": True},
         graph=COMMON | {"lr": 0.1, "weight_decay": 1e-3},
         mf=COMMON | {"lr": 0.02, "weight_decay": 0.03},
-        steps=200,
+        steps=240,
     ),
     "movietweetings": Dataset(
         {}, graph=COMMON | {"lr": 0.03, "weight_decay": 0.03}, mf=COMMON | {"lr": 0.03, "weight_decay": 0.1}, steps=120
@@ -159,8 +159,8 @@ def loaded(dataset: str) -> Interactions:
     return load(dataset, **DATASETS[dataset].options)
 
 
-def settings_of(dataset: str, arm: str, seed: int, num_pairs: int, recent: int) -> Settings:
-    """The settings of a cell: as many epochs as make up the number of steps."""
+def settings_of(dataset: str, arm: str, seed: int, num_pairs: int, recent: int, longer: int = 1) -> Settings:
+    """The settings of a cell: as many epochs as make up the number of steps, `longer` times it."""
     if arm not in ARMS:
         raise GesmError(f"no arm {arm!r}; choose from {', '.join(ARMS)}")
     spec = DATASETS[dataset]
@@ -168,7 +168,7 @@ def settings_of(dataset: str, arm: str, seed: int, num_pairs: int, recent: int) 
         return Settings(model="popularity", recent=recent if arm == "popularity-recent" else None)
     common = dict(spec.mf if arm == "mf" else spec.graph)
     a_pass = -(-num_pairs // min(common.get("batch_size") or num_pairs, num_pairs))
-    return Settings(**common, **ARMS[arm], epochs=-(-spec.steps // a_pass), seed=seed)
+    return Settings(**common, **ARMS[arm], epochs=-(-spec.steps * longer // a_pass), seed=seed)
 
 
 def run_cell(

@@ -46,8 +46,9 @@ def study(rates: list[float], seeds: int, workers: int) -> dict[str, Any]:
         raise GesmError(f"seeds must be at least 2 and workers at least 1, got {seeds} and {workers}")
     keys = [(kind, rate) for kind in KINDS_OF_DRIFT for rate in rates]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = {key: [pool.submit(run_world, *key, seed) for seed in range(seeds)] for key in keys}
-        worlds = {key: [future.result() for future in futures[key]] for key in keys}
+        first = {key: key if key[1] else (KINDS_OF_DRIFT[0], 0.0) for key in keys}  # without drift the kinds are one
+        futures = {key: [pool.submit(run_world, *key, seed) for seed in range(seeds)] for key in dict.fromkeys(first.values())}
+        worlds = {key: [future.result() for future in futures[first[key]]] for key in keys}
     rows = [_row(kind, rate, worlds[kind, rate]) for kind, rate in keys]
     onset: dict[str, dict[str, float | None]] = {}
     for kind in KINDS_OF_DRIFT:

@@ -145,17 +145,11 @@ class HopSampling(nn.Module):
         """The wrapped module, unchanged."""
         return self.module
 
-    @torch.compiler.disable
     def _draw(self, rows: int | None = None) -> int | Tensor:
         """One depth, or one for each of `rows` nodes, on the CPU."""
-        if self.generator is None and _world_size() > 1:
-            self.generator = torch.Generator().manual_seed(_shared_seed())
-        if rows is None:
-            number = torch.rand((), dtype=torch.float64, generator=self.generator).item()
-            self.last_depth = min(bisect_right(self._cumulative, number), self.K)
-        else:
-            self.last_depth = torch.multinomial(self.probabilities, rows, replacement=True, generator=self.generator)
-        return self.last_depth
+        if torch.compiler.is_compiling():
+            return _draw_outside(self, rows)
+        return _draw(self, rows)
 
     def _by_node(self, depths: Tensor, *args: Any, **kwargs: Any) -> Any:
         if hasattr(self._reader, "truncations"):
@@ -201,6 +195,20 @@ class HopSampling(nn.Module):
     def extra_repr(self) -> str:
         """The settings, for repr."""
         return f"K={self.K}, per={self.per!r}, inference={self.inference!r}"
+
+
+def _draw(hop: HopSampling, rows: int | None) -> int | Tensor:
+    if hop.generator is None and _world_size() > 1:
+        hop.generator = torch.Generator().manual_seed(_shared_seed())
+    if rows is None:
+        number = torch.rand((), dtype=torch.float64, generator=hop.generator).item()
+        hop.last_depth = min(bisect_right(hop._cumulative, number), hop.K)
+    else:
+        hop.last_depth = torch.multinomial(hop.probabilities, rows, replacement=True, generator=hop.generator)
+    return hop.last_depth
+
+
+_draw_outside = torch.compiler.disable(_draw)  # a graph break; the decorator itself costs as much as a draw
 
 
 def hop_probabilities(distribution: Distribution, K: int, lowest: int = 0) -> Tensor:

@@ -65,6 +65,7 @@ def test_origin_is_the_window_without_what_is_cold(world):
 def test_steps_are_equal_whatever_the_number_of_pairs(world):
     assert settings_of("made", "hop-3", 1, 1000, 0).epochs == 2  # 5 batches a pass
     assert settings_of("made", "hop-3", 1, 150, 0).epochs == 6
+    assert settings_of("made", "hop-3", 1, 150, 0, longer=2).epochs == 12
     assert settings_of("made", "popularity-recent", 0, 150, 7).recent == 7
 
 
@@ -130,7 +131,7 @@ def test_drift_pays_from_the_rate_after_which_all_intervals_are_above_zero():
         (lambda out: recommend.run_study(["x"], [0.5], 1, ["mf"], out, 1), "no data set x; choose from"),
         (lambda out: recommend.run_study(["made"], [0.5], 1, ["x"], out, 1), "no arm x; choose from"),
         (lambda out: recommend.run_study(["made"], [0.95], 1, ["mf"], out, 1), "origins in"),
-        (lambda out: recommend.run_study(["made"], [0.5], 0, ["mf"], out, 1), "seeds and workers"),
+        (lambda out: recommend.run_study(["made"], [0.5], 0, ["mf"], out, 1), "seeds, workers and longer"),
         (lambda out: recommend.read_cells(out), "holds no cells"),
         (lambda out: settings_of("made", "x", 0, 1, 0), "no arm 'x'"),
         (lambda out: recommend_drift.study([0.0], 1, 1), "seeds must be at least 2"),
