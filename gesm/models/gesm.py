@@ -86,7 +86,7 @@ class GESM(nn.Module):
         step_weight: Tensor | None = None,
     ) -> Any:
         """Logits; see the class for shapes."""
-        if step_weight is not None and step_weight.dim() == 3 and not self.single_mixture:
+        if getattr(step_weight, "ndim", 0) == 3 and not self.single_mixture:
             raise GesmError(
                 f"a stack of {len(self.convs)} layers takes one mixture at a time, got step_weight {step_weight.shape}"
             )

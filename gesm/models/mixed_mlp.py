@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn.dense.linear import Linear
@@ -93,16 +94,11 @@ class MixedMLP(nn.Module):
 
 
 def _weighted_steps(walk: Graph, z: Tensor, w: Tensor) -> Tensor:
-    """sum over k of w_k P^k z, w [..., J + 1] as `step_weight`; by Horner's rule unless each node has weights of its own."""
+    """sum over k of w_k P^k z, w [..., J + 1] as `step_weight`; several sums share the walk."""
+    steps = [z]
+    for _ in range(w.size(-1) - 1):
+        steps.append(spmm(walk, steps[-1]))
     if w.dim() > 1 and w.size(-2) > 1:
-        out = w[..., 0, None] * z
-        for k in range(1, w.size(-1)):
-            z = spmm(walk, z)
-            out = out + w[..., k, None] * z
-        return out
-    rows = w.view(-1, w.size(-1))
-    *_, last = steps = [(rows[:, k, None] * z.unsqueeze(1)).flatten(1) for k in range(w.size(-1))]
-    for step in reversed(steps[:-1]):
-        last = step + spmm(walk, last)
-    out = last.view(len(z), len(rows), z.size(1)).transpose(0, 1)
+        return torch.einsum("...nk,knc->...nc", w, torch.stack(steps))
+    out = (w.view(-1, w.size(-1)) @ torch.stack(steps).flatten(1)).unflatten(1, z.shape)
     return out if w.dim() == 3 else out[0]

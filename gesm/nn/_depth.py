@@ -23,45 +23,50 @@ class Reader:
     is_linear = False
     """Whether the output is linear in the weights of the steps."""
 
-    def __init__(self, module: Any, K: int):
-        self.module, self.K = module, K
+    def __init__(self, K: int):
+        self.K = K
 
-    def run(self, k: int, *args: Any, **kwargs: Any) -> Any:
+    def run(self, module: Any, k: int, *args: Any, **kwargs: Any) -> Any:
         """The module's output at depth k."""
-        return self.module(k, *args, **kwargs)
+        return module(k, *args, **kwargs)
 
 
 class _Held(Reader):
     """A module that holds its depth: some of its attributes have other values while it runs at depth k < K."""
 
-    def changes(self, k: int) -> dict[str, Any]:
+    def __init__(self, module: nn.Module, K: int):
+        super().__init__(K)
+        self.lowest = min(getattr(module, "lowest", 0), K)
+
+    def changes(self, module: Any, k: int) -> dict[str, Any]:
         """These attributes."""
         return {"K": k}
 
-    def run(self, k: int, *args: Any, **kwargs: Any) -> Any:
+    def run(self, module: Any, k: int, *args: Any, **kwargs: Any) -> Any:
         if k == self.K:
-            return self.module(*args, **kwargs)
-        changes = self.changes(k)
-        before = {name: getattr(self.module, name) for name in changes}
+            return module(*args, **kwargs)
+        changes = self.changes(module, k)
+        before = {name: getattr(module, name) for name in changes}
         try:
-            self._set(changes)
-            return self.module(*args, **kwargs)
+            _set(module, changes)
+            return module(*args, **kwargs)
         finally:
-            self._set(before)
+            _set(module, before)
 
-    def _set(self, attributes: dict[str, Any]) -> None:
-        for name, value in attributes.items():
-            setattr(self.module, name, value)
+
+def _set(module: nn.Module, attributes: dict[str, Any]) -> None:
+    for name, value in attributes.items():
+        setattr(module, name, value)
 
 
 class _TAG(_Held):
     """TAGConv, a sum over steps with a map each: truncated, it is scaled by (K + 1) / (k + 1) but for its bias."""
 
-    def changes(self, k: int) -> dict[str, Any]:
-        return {"K": k, "lins": self.module.lins[: k + 1]}
+    def changes(self, module: TAGConv, k: int) -> dict[str, Any]:
+        return {"K": k, "lins": module.lins[: k + 1]}
 
-    def run(self, k: int, *args: Any, **kwargs: Any) -> Any:
-        out, scale, bias = super().run(k, *args, **kwargs), (self.K + 1) / (k + 1), self.module.bias
+    def run(self, module: TAGConv, k: int, *args: Any, **kwargs: Any) -> Any:
+        out, scale, bias = super().run(module, k, *args, **kwargs), (self.K + 1) / (k + 1), module.bias
         if k == self.K:
             return out
         return out * scale if bias is None else torch.lerp(bias.expand_as(out), out, scale)
@@ -70,8 +75,18 @@ class _TAG(_Held):
 class _LightGCN(_Held):
     """PyG's LightGCN: the first k layers, with weights alpha that keep their sum."""
 
-    def changes(self, k: int) -> dict[str, Any]:
-        alpha = self.module.alpha
+    def __init__(self, module: LightGCN):
+        super().__init__(module, module.num_layers)
+        sums = module.alpha.cumsum(0) > 0
+        self.lowest = min(0 if sums[0] else 1, self.K)
+        if not sums[self.lowest :].all():
+            raise GesmError(
+                f"LightGCN's alpha, {module.alpha.tolist()}, gives the first layers no weight, so that a smaller depth "
+                "would be empty; hop sampling needs an alpha whose sums are positive from layer 0 or 1 on"
+            )
+
+    def changes(self, module: LightGCN, k: int) -> dict[str, Any]:
+        alpha = module.alpha
         return {"num_layers": k, "alpha": alpha[: k + 1] * (alpha.sum() / alpha[: k + 1].sum())}
 
 
@@ -83,8 +98,7 @@ class _Stack(_Held):
         self.ends_in_layer = not hasattr(module, "lin")
         self.lowest = min(2 if self.ends_in_layer else 1, self.K)
 
-    def changes(self, k: int) -> dict[str, Any]:
-        module = self.module
+    def changes(self, module: BasicGNN, k: int) -> dict[str, Any]:
         kept = [*range(k - 1), self.K - 1] if self.ends_in_layer else range(k)
         parts = {name: nn.ModuleList(getattr(module, name)[i] for i in kept) for name in ("convs", "norms")}
         if getattr(module, "jk_mode", None) == "cat":
@@ -108,21 +122,17 @@ class _Mixture(Reader):
     """A module that takes `step_weight`: a sum over steps, which truncated after k is scaled by (K + 1) / (k + 1)."""
 
     def __init__(self, module: nn.Module):
-        super().__init__(module, module.K)
+        super().__init__(module.K)
         self.shares_steps = getattr(module, "single_mixture", True)
         self.is_linear = self.shares_steps and getattr(module, "linear_mixture", True)
         self.table = self.truncations(torch.arange(self.K + 1))
 
-    def run(self, k: int, *args: Any, **kwargs: Any) -> Any:
+    def run(self, module: Any, k: int, *args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling():  # all K steps, so that one graph serves every depth
-            return self.weighted(self.table[k], *args, **kwargs)
+            return module(*args, step_weight=self.table[k], **kwargs)
         if k == self.K:
-            return self.module(*args, **kwargs)
-        return self.weighted(self.table[k, : k + 1], *args, **kwargs)
-
-    def weighted(self, step_weight: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """The output with these weights of the steps."""
-        return self.module(*args, step_weight=step_weight, **kwargs)
+            return module(*args, **kwargs)
+        return module(*args, step_weight=self.table[k, : k + 1], **kwargs)
 
     def truncations(self, depths: Tensor) -> Tensor:
         """Depths of any shape to the weights of their steps, [..., max depth + 1]."""
@@ -143,7 +153,7 @@ def reader(module: Any, K: int | None) -> Reader:
     if K is not None and callable(module):
         if type(K) is not int or K < 0:
             raise GesmError(f"K must be a whole number >= 0, the largest depth of the callable, got {K!r}")
-        return Reader(module, K)
+        return Reader(K)
     raise GesmError(
         f"{_name(module)} has no depth that HopSampling knows. It wraps gesm's StepMixture, GESMConv, GESM and GSM; modules "
         "with an integer attribute K that forward reads (PyG's APPNP, SGConv, SSGConv, TAGConv); PyG's BasicGNN stacks (GCN, "
@@ -157,7 +167,7 @@ def _own_reader(module: nn.Module, K: int | None) -> Reader | None:
         raise GesmError(f"{_name(module)} was made with cached=True, which keeps the features of one depth; use cached=False")
     kinds: tuple[tuple[bool, Callable[[], Reader]], ...] = (
         (isinstance(module, TAGConv), lambda: _TAG(module, K)),
-        (isinstance(module, LightGCN), lambda: _LightGCN(module, module.num_layers)),
+        (isinstance(module, LightGCN), lambda: _LightGCN(module)),
         (isinstance(module, BasicGNN), lambda: _Stack(module)),
         (K is not None and "step_weight" in inspect.signature(module.forward).parameters, lambda: _Mixture(module)),
         (K is not None, lambda: _Held(module, K)),

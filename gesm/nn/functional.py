@@ -36,4 +36,5 @@ def hop_sampling(
         What f returns.
     """
     hop = HopSampling(f, K, distribution=distribution, inference=inference, generator=generator)
-    return hop.train(training)(*args, **kwargs)
+    hop.training = training  # f, if it is a module, stays in its own mode
+    return hop(*args, **kwargs)

@@ -55,14 +55,15 @@ class HopConsistency(nn.Module):
                 f"[{labelled.size(1)}, {logits.size(2)}]; got {list(y.shape)}"
             )
         if several:
-            loss = F.binary_cross_entropy_with_logits(labelled, y.expand_as(labelled))
+            loss = F.binary_cross_entropy_with_logits(labelled, y.to(labelled.dtype).expand_as(labelled))
         else:
             loss = F.cross_entropy(labelled.flatten(0, 1), y.repeat(len(logits)))
         return loss + self.weight * self._disagreement(logits, several) if self.weight else loss
 
     def _disagreement(self, logits: Tensor, several: bool) -> Tensor:
         p = torch.stack([logits, -logits], -1).sigmoid() if several else logits.softmax(-1)
-        sharp = F.normalize(p.detach().mean(0).pow(1 / self.temperature), p=1, dim=-1)
+        mean = p.detach().mean(0).clamp(min=torch.finfo(p.dtype).tiny)
+        sharp = (mean.log() / self.temperature).softmax(-1)  # the formula, where a power would underflow
         return (p - sharp).square().sum(-1).mean()
 
     def extra_repr(self) -> str:

@@ -35,11 +35,13 @@ class HopSampling(nn.Module):
     - `APPNP`, `SGConv`, `SSGConv`, and any module that has an integer attribute `K` and reads it in forward: K = k.
     - `BasicGNN` stacks (GCN, GAT, GraphSAGE, GIN, ...): the first k - 1 layers and the last, hence at least 2; with jumping
       knowledge the first k, a concatenation being padded with zeros and scaled by K / k. Under `DistributedDataParallel` layers
-      that were not drawn have no gradient: pass `find_unused_parameters=True`.
+      that were not drawn (and the maps of a `TAGConv`) have no gradient: pass `find_unused_parameters=True`.
     - `LightGCN`: the first k layers, with weights alpha that keep their sum.
     - a callable f(k, ...): what it does with k, given the largest, K.
 
-    Keys of the state dict are those of the wrapped module, which `module` gives back unchanged; other attributes are its own.
+    Keys of the state dict are those of the wrapped module, which `module` gives back unchanged. Other attributes are its own,
+    and its methods run at full depth: only calls of the wrapper are sampled or read as `inference` says. A generator does not
+    go together with activation checkpointing, which runs forward twice.
 
     Args:
         module (torch.nn.Module or callable): What is run; see above.
@@ -82,6 +84,8 @@ class HopSampling(nn.Module):
         generator: torch.Generator | None = None,
     ):
         super().__init__()
+        if isinstance(module, HopSampling):
+            raise GesmError("this module draws its depth already; wrap what it wraps, its attribute `module`")
         self._reader = reader(module, K)
         self.module = module
         self.K = self._reader.K
@@ -110,11 +114,11 @@ class HopSampling(nn.Module):
         if self._reading is None and self.training:
             if self.per == "node":
                 return self._by_node(self._draw(_num_nodes(args, kwargs)), *args, **kwargs)
-            return self._reader.run(self._draw(), *args, **kwargs)
+            return self._run(self._draw(), *args, **kwargs)
         reading = self.inference if self._reading is None else self._reading
         if reading == "expected":
             return self._expected(*args, **kwargs)
-        return self._reader.run(self.K if reading == "full" else reading, *args, **kwargs)
+        return self._run(self.K if reading == "full" else reading, *args, **kwargs)
 
     @contextmanager
     def at(self, reading: str | int) -> Iterator["HopSampling"]:
@@ -126,9 +130,10 @@ class HopSampling(nn.Module):
             self._reading = before
 
     def sample(self, draws: int, *args: Any, **kwargs: Any) -> Any:
-        """Outputs at several drawn depths, stacked, [draws, ...]; in a single mixture they share everything but the last sum.
+        """Outputs at several drawn depths, stacked, [draws, ...].
 
-        The draws of one call then share their dropout masks too.
+        In a single mixture they share all that comes before the mixture, dropout masks included; what does not depend on the
+        depth, such as an embedding, is returned once.
         """
         if type(draws) is not int or draws < 1:
             raise GesmError(f"draws must be a whole number >= 1, got {draws!r}")
@@ -137,13 +142,16 @@ class HopSampling(nn.Module):
         self.last_depth = torch.stack(depths) if rows is not None else torch.tensor(depths)
         if self._reader.shares_steps:
             each = self.last_depth if rows is not None else self.last_depth.view(-1, 1)
-            return self._reader.weighted(self._reader.truncations(each), *args, **kwargs)
-        run = self._reader.run if rows is None else self._by_node
+            return self.module(*args, step_weight=self._reader.truncations(each), **kwargs)
+        run = self._run if rows is None else self._by_node
         return _combine(torch.stack, [run(k, *args, **kwargs) for k in depths])
 
     def remove(self) -> Any:
         """The wrapped module, unchanged."""
         return self.module
+
+    def _run(self, k: int, *args: Any, **kwargs: Any) -> Any:
+        return self._reader.run(self.module, k, *args, **kwargs)
 
     def _draw(self, rows: int | None = None) -> int | Tensor:
         """One depth, or one for each of `rows` nodes, on the CPU."""
@@ -153,10 +161,10 @@ class HopSampling(nn.Module):
 
     def _by_node(self, depths: Tensor, *args: Any, **kwargs: Any) -> Any:
         if hasattr(self._reader, "truncations"):
-            return self._reader.weighted(self._reader.truncations(depths), *args, **kwargs)
+            return self.module(*args, step_weight=self._reader.truncations(depths), **kwargs)
         out = None
         for k in depths.unique().tolist():
-            now = self._reader.run(k, *args, **kwargs)
+            now = self._run(k, *args, **kwargs)
             if not isinstance(now, Tensor) or now.dim() < 1 or now.size(0) != len(depths):
                 found = list(now.shape) if isinstance(now, Tensor) else type(now).__name__
                 raise GesmError(f"per='node' needs an output of one row a node, [{len(depths)}, ...], got {found}")
@@ -168,8 +176,8 @@ class HopSampling(nn.Module):
         depths = self.probabilities.nonzero().view(-1)
         if self._reader.is_linear:
             weight = self.probabilities[depths] @ self._reader.truncations(depths)
-            return self._reader.weighted(weight, *args, **kwargs)
-        outs = [self._reader.run(k, *args, **kwargs) for k in depths.tolist()]
+            return self.module(*args, step_weight=weight, **kwargs)
+        outs = [self._run(k, *args, **kwargs) for k in depths.tolist()]
         q = self.probabilities[depths].tolist()
         return _combine(lambda parts: sum(p * part for p, part in zip(q, parts, strict=True)), outs)
 
@@ -204,7 +212,11 @@ def _draw(hop: HopSampling, rows: int | None) -> int | Tensor:
         number = torch.rand((), dtype=torch.float64, generator=hop.generator).item()
         hop.last_depth = min(bisect_right(hop._cumulative, number), hop.K)
     else:
-        hop.last_depth = torch.multinomial(hop.probabilities, rows, replacement=True, generator=hop.generator)
+        hop.last_depth = (
+            torch.empty(0, dtype=torch.long)
+            if rows == 0
+            else torch.multinomial(hop.probabilities, rows, replacement=True, generator=hop.generator)
+        )
     return hop.last_depth
 
 
@@ -217,7 +229,9 @@ def hop_probabilities(distribution: Distribution, K: int, lowest: int = 0) -> Te
     Raises:
         GesmError: For an unknown name, weights of another number, negative or not finite, or weight below `lowest`.
     """
-    name, p = distribution if isinstance(distribution, tuple) and distribution[:1] == ("geometric",) else (distribution, 0.5)
+    name, p = distribution, 0.5
+    if isinstance(name, tuple) and len(name) == 2 and name[0] == "geometric":
+        name, p = name
     if isinstance(name, str) and name in ("uniform", "geometric"):
         if not isinstance(p, float) or not 0 < p < 1:
             raise GesmError(f"p of the geometric distribution must be in (0, 1), got {p!r}")

@@ -42,6 +42,15 @@ def test_two_labels_are_two_classes():
     torch.testing.assert_close(criterion(z, y.double().view(-1, 1), index), criterion(two, y, index))
 
 
+def test_a_low_temperature_makes_one_class_of_the_mean():
+    logits = torch.randn(S, N, 40) / 10
+    p = logits.softmax(-1)
+    sharp = F.one_hot(p.mean(0).argmax(-1), 40)
+    y, index = torch.zeros(1, dtype=torch.long), torch.tensor([0])
+    agreement = HopConsistency(1, 1e-4)(logits, y, index) - HopConsistency(0)(logits, y, index)
+    torch.testing.assert_close(agreement, (p - sharp).square().sum(-1).mean())
+
+
 def test_draws_that_agree_and_are_sure_cost_nothing_more():
     logits = 100 * F.one_hot(torch.randint(C, (N,)), C).float().expand(S, N, C)
     y = logits[0].argmax(-1)

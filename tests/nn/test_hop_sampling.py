@@ -146,13 +146,11 @@ def test_sample_stacks_the_outputs_at_its_draws(name, per, inputs):
             torch.testing.assert_close(out, hop(*inputs), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [*MIXTURES, "tag", "sage-cat"])
+@pytest.mark.parametrize("name", [*MIXTURES, "tag"])
 def test_a_truncated_mixture_keeps_its_scale(name):
     """On a graph of self-loops every step is the features: a sum over the steps taken, scaled, is that over all of them."""
     module = MODULES[name]()
     x, loops = torch.randn(NODES, 6), torch.arange(NODES).repeat(2, 1)
-    if name == "sage-cat":  # the mean over the layers taken does not change if all yield the same
-        module = StepMixture(6, 3, K, bias=False)
     if hasattr(module, "lins"):  # TAGConv: the same map for each step
         for lin in module.lins[1:]:
             lin.weight.data.copy_(module.lins[0].weight)
@@ -169,6 +167,23 @@ def test_a_truncated_mixture_keeps_its_scale(name):
             torch.testing.assert_close(out, expected)
         else:
             torch.testing.assert_close(out, full, rtol=1e-4, atol=1e-5)
+
+
+def test_a_truncated_concatenation_keeps_its_scale(inputs):
+    """Where all layers yield the same and are mapped alike, the output does not depend on how many are taken."""
+    model = GraphSAGE(6, 8, K, 3, jk="cat").eval()
+    model.convs = nn.ModuleList(Same() for _ in range(K))
+    model.lin.weight.data.copy_(model.lin.weight.data[:, :8].repeat(1, K))
+    hop = HopSampling(model).eval()
+    x = torch.rand(NODES, 8)
+    for k in range(1, K + 1):
+        with hop.at(k):
+            torch.testing.assert_close(hop(x, inputs[1]), model(x, inputs[1]))
+
+
+class Same(nn.Module):
+    def forward(self, x, edge_index):
+        return x
 
 
 def test_lightgcn_keeps_the_sum_of_alpha_and_scores_pairs():
@@ -251,7 +266,29 @@ def test_the_functional_form():
     out = hop_sampling(f, 3, x, generator=torch.Generator().manual_seed(0), scale=2)
     assert torch.equal(out, 2 * calls[0] * x)
     assert hop_sampling(f, 3, x, training=False).tolist() == [3, 3]
+    module = Counting().eval()
+    hop_sampling(module, 3, x)
+    assert not module.training
     assert hop_sampling(f, 3, x, training=False, inference="expected").tolist() == [2, 2]
+
+
+class Counting(nn.Module):
+    def forward(self, k, x):
+        return k * x
+
+
+def test_another_module_may_take_the_place_of_the_first(inputs):
+    hop = HopSampling(MODULES["conv"]()).eval()
+    hop.module = MODULES["conv"]().eval()
+    assert torch.equal(hop(*inputs), hop.module(*inputs))
+
+
+def test_a_graph_without_nodes():
+    x, edges = torch.empty(0, 6), torch.empty(2, 0, dtype=torch.long)
+    for per in ("forward", "node"):
+        hop = HopSampling(MODULES["gsm"](), per=per)
+        assert hop(x, edges).shape == (0, 3)
+        assert hop.sample(2, x, edges).shape == (2, 0, 3)
 
 
 def test_tuples_are_joined(inputs):
@@ -279,6 +316,10 @@ def test_attributes_and_repr(inputs):
         (lambda x, e: HopSampling(APPNP(K, 0.1), K=3), "depth of its own, 5; leave out K=3"),
         (lambda x, e: HopSampling(lambda k: k, K=-1), "K must be a whole number >= 0"),
         (lambda x, e: HopSampling(SGConv(6, 3, K, cached=True)), "cached=True.*use cached=False"),
+        (lambda x, e: HopSampling(HopSampling(APPNP(K, 0.1))), "draws its depth already"),
+        (lambda x, e: HopSampling(LightGCN(9, 4, 2, torch.tensor([0.0, 0, 1]))), r"alpha, \[0.0, 0.0, 1.0\], gives the first"),
+        (lambda x, e: HopSampling(APPNP(K, 0.1), distribution=("geometric",)), "'uniform', 'geometric'.*got"),
+        (lambda x, e: MODULES["gesm-stack"]()(x, e, step_weight=[1.0]), "floating-point tensor"),
         (lambda x, e: HopSampling(APPNP(K, 0.1), distribution="normal"), "'uniform', 'geometric'.*got 'normal'"),
         (lambda x, e: HopSampling(APPNP(K, 0.1), distribution=("geometric", 2.0)), r"p of the geometric.*\(0, 1\), got 2.0"),
         (lambda x, e: HopSampling(APPNP(K, 0.1), distribution=[1, 1]), "has 6 weights >= 0"),
