@@ -47,7 +47,7 @@ class HopConsistency(nn.Module):
             raise GesmError(
                 f"logits must have shape [draws, nodes, classes], got {list(logits.shape)}; HopSampling.sample makes them"
             )
-        labelled = logits[:, index]
+        labelled = logits.index_select(1, index.nonzero().view(-1) if index.dtype == torch.bool else index)
         several = y.dim() == 2
         if y.size(0) != labelled.size(1) or (several and y.size(1) != logits.size(2)):
             raise GesmError(

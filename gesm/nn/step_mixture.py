@@ -189,13 +189,22 @@ class StepMixture(MessagePassing):
         *_, rows, steps = step_weight.shape
         blocks = maps.view(maps.size(0), steps, self.out_channels)
         if rows == 1 and step_weight.dim() == 3:
-            weighted = blocks.unsqueeze(2) * step_weight[:, 0].t().unsqueeze(-1)
-            return mix(graph, weighted.flatten(1), steps - 1).unflatten(1, (-1, self.out_channels)).transpose(0, 1)
+            return self._mix_several(graph, blocks, step_weight[:, 0])
         out = step_weight[..., 0, None] * blocks[:, 0]
         for k in range(1, steps):
             maps = spmm(graph, maps[:, self.out_channels :])
             out = out + step_weight[..., k, None] * maps[:, : self.out_channels]
         return out
+
+    def _mix_several(self, graph: Graph, blocks: Tensor, step_weight: Tensor) -> Tensor:
+        """[N, J + 1, C] and weights [S, J + 1] to [S, N, C]."""
+        # A product with w_k (x) I scales and repeats a block in one pass; broadcasting over so few columns is slow.
+        scale = torch.kron(step_weight.t().contiguous().unsqueeze(1), torch.eye(blocks.size(-1)).to(step_weight))
+        *_, (block, w) = pairs = list(zip(blocks.unbind(1), scale.unbind(0), strict=True))
+        out = block @ w
+        for block, w in reversed(pairs[:-1]):
+            out = torch.addmm(spmm(graph, out), block, w)
+        return out.unflatten(1, (-1, blocks.size(-1))).transpose(0, 1).contiguous()
 
     def _steps(self, x_src: Tensor, x_dst: Tensor, step: Callable[[Tensor], Tensor], K: int) -> list[Tensor]:
         h = x_src if x_src.layout is torch.strided else x_src.to_dense()
