@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,7 +58,7 @@ def train(
     old = None if warm is None else TrainedRecommender.load(warm)
     given = {"model": model, "K": K, "hops": hops, "embedding_dim": dim, "epochs": epochs, "seed": seed}
     settings = _settings(old, {key: value for key, value in given.items() if value is not None}, changes or [])
-    rows = _read(table, user, item, time, root)
+    rows = _read(table, user, item, time, root, old)
     held_out = None
     if test and rows.time is None:
         raise GesmError(
@@ -65,6 +66,8 @@ def train(
         )
     if test:
         rows, _, held_out = temporal_split(rows, 0.0, test)
+        if old is not None:
+            _check_later(old.train, held_out)
     losses: list[float] = []
     with _bar(settings) as advance:
         if old is None:
@@ -72,6 +75,8 @@ def train(
             losses = fit(network, rows, settings, advance)
         else:
             network = old.model
+            if settings.inference != old.settings.inference:
+                network.inference = settings.inference
             trained_on, losses = refit(network, old.train, rows, settings, advance)
     trained = TrainedRecommender(network, settings, trained_on)
     summary: dict[str, Any] = {"table": table, "settings": settings.to_dict(), "loss": losses[-1] if losses else None}
@@ -101,7 +106,7 @@ def evaluate(
     from gesm.recommend import TrainedRecommender
 
     trained = TrainedRecommender.load(folder)
-    rows = _read(table, user, item, time, root)
+    rows = _read(table, user, item, time, root, trained)
     if rows.time is not None and trained.train.time is not None:
         last = trained.train.time.max()
         later = rows.select(rows.time > last)
@@ -162,13 +167,16 @@ def _settings(old: TrainedRecommender | None, given: dict[str, Any], changes: li
     if old is None:
         return Settings.from_dict(given, "options")
     kept = old.settings.to_dict()
-    fixed = [key for key in ("model", "K", "hops", "embedding_dim") if given.get(key, kept[key]) != kept[key]]
+    fixed = [key for key in ("model", "K", "hops", "embedding_dim", "edge_dropout") if given.get(key, kept[key]) != kept[key]]
     if fixed:
         raise GesmError(f"a warm start keeps the model; leave out {', '.join(fixed)}, or train anew without --warm")
     return old.settings.replace(**given)
 
 
-def _read(table: str, user: str, item: str, time: str, root: Path | None) -> Interactions:
+def _read(
+    table: str, user: str, item: str, time: str, root: Path | None, old: TrainedRecommender | None = None
+) -> Interactions:
+    """The table; its whole numbers are text where those of the recommender that it belongs to are."""
     from gesm.recommend import load, read_interactions, registry
 
     if table.lower() in registry():
@@ -177,7 +185,16 @@ def _read(table: str, user: str, item: str, time: str, root: Path | None) -> Int
         raise GesmError(f"{table!r} is neither a file nor a data set; data sets: {', '.join(registry())}")
     columns = (user, item, None if time == "none" else time)
     numbered = all(c is None or c.isdigit() for c in columns)
-    return read_interactions(table, *(int(c) if numbered and c is not None else c for c in columns))
+    rows = read_interactions(table, *(int(c) if numbered and c is not None else c for c in columns))
+    for key in () if old is None else ("user_ids", "item_ids"):
+        if getattr(old.train, key).dtype.kind == "U":
+            rows = replace(rows, **{key: getattr(rows, key).astype(str)})
+    return rows
+
+
+def _check_later(train: Interactions, rows: Interactions) -> None:
+    if train.time is not None and rows.time is not None and bool(rows.time.min() < train.time.max()):
+        raise GesmError("the rows to predict must be later than those of the training; pass newer ones")
 
 
 def _window(trained: TrainedRecommender, rows: Interactions) -> Any:
@@ -187,9 +204,8 @@ def _window(trained: TrainedRecommender, rows: Interactions) -> Any:
     from gesm.recommend import Window
 
     size = len(trained.train)
+    _check_later(trained.train, rows)
     both = trained.train.extended(rows)
-    if both.time is not None and bool(rows.time.min() < trained.train.time.max()):
-        raise GesmError("the rows to predict must be later than those of the training; pass newer ones")
     index = torch.arange(len(both))
     return Window(both.select(index[:size]), both.select(index[size:]))
 

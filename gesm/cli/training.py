@@ -22,7 +22,7 @@ Other = Annotated[str | None, typer.Option("--dataset", help="By default the dat
 @app.command()
 def train(
     dataset: Name,
-    model: Annotated[str | None, typer.Option(help="gesm or gsm.", show_default="gesm")] = None,
+    model: Annotated[str | None, typer.Option(help="gesm, gsm or mixed_mlp.", show_default="gesm")] = None,
     recipe: Annotated[str | None, typer.Option(help="YAML file, or name of a recipe shipped for DATASET.")] = None,
     protocol: Protocol = None,
     runs: Annotated[int, typer.Option(min=1, help="Runs, with seeds SEED, SEED + 1, ...")] = 1,

@@ -81,6 +81,12 @@ class Interactions:
         for key, size, ids in (("user", self.num_users, self.user_ids), ("item", self.num_items, self.item_ids)):
             if not isinstance(size, int) or size < 0:
                 raise GesmError(f"num_{key}s must be an int >= 0, got {size!r}")
+            if not isinstance(ids, np.ndarray) or ids.ndim != 1 or ids.dtype.hasobject:
+                passed = f"{ids.dtype} {list(ids.shape)}" if isinstance(ids, np.ndarray) else type(ids).__name__
+                raise GesmError(
+                    f"{key}_ids must be a NumPy array [{size}] of whole numbers or strings, got {passed}; convert it, "
+                    "e.g. with np.array(ids, dtype=str)"
+                )
             if len(ids) != size:
                 raise GesmError(f"{key}_ids holds {len(ids)} ids, but num_{key}s is {size}; there must be one each")
             value = getattr(self, key)

@@ -58,6 +58,8 @@ class LightGCN(nn.Module):
                 raise GesmError(f"{name} must be an int of at least {low}, got {value!r}")
         if K == 0 and hops is not None:
             raise GesmError(f"hops={hops!r} needs steps to choose from, but K is 0; use K >= 1 or hops=None")
+        if K == 0 and edge_dropout:
+            raise GesmError(f"edge_dropout={edge_dropout!r} needs steps over edges, but K is 0; use K >= 1 or edge_dropout=0")
         self.num_users, self.num_items, self.embedding_dim, self.K = num_users, num_items, embedding_dim, K
         self.hops = hops
         self.embedding = nn.Parameter(torch.empty(num_users + num_items, embedding_dim))
@@ -144,7 +146,11 @@ class LightGCN(nn.Module):
 
 
 class StepMixtureRecommender(LightGCN):
-    """LightGCN with learned weights of the steps, positive and of sum one; arguments and attributes are LightGCN's."""
+    """LightGCN with learned weights of the steps, positive and of sum one; arguments and attributes are LightGCN's.
+
+    The sum is one at depth K. At a depth k < K, drawn by `hops` or read by `inference`, the first k + 1 weights are multiplied
+    with (K + 1) / (k + 1) whatever they are, and their sum is another one unless they are uniform.
+    """
 
     alpha = "softmax"
 
@@ -215,11 +221,14 @@ class Popularity(nn.Module):
 
 
 def scorer(model: LightGCN | Popularity, graph: Graph | None) -> Callable[[Tensor], Tensor]:
-    """The model in evaluation as a function from users [B] to their scores for all items [B, I]; embeds once."""
+    """The model in evaluation as a function from users [B] to their scores for all items [B, I].
+
+    It embeds once: what becomes of the model later, in training say, does not change the scores.
+    """
     training = model.training
     try:
         with torch.no_grad():
-            users, items = model.eval().embed(graph)
+            users, items = (rows.clone() for rows in model.eval().embed(graph))  # which may be views of the parameter
     finally:
         model.train(training)
     return lambda index: users[torch.as_tensor(index, device=users.device)] @ items.t()

@@ -30,7 +30,8 @@ class EmbeddingPropagation(nn.Module):
     Args:
         K: number of steps, >= 0.
         alpha: "uniform", 1 / (K + 1) each (LightGCN); "softmax", learned, positive, of sum one; or "free", learned scalars.
-            Learned ones start uniform.
+            Learned ones start uniform. :class:`gesm.nn.HopSampling` multiplies the first k + 1 with (K + 1) / (k + 1) at depth
+            k, whatever they are: below depth K the weights of "softmax" do not keep the sum one, unless they are uniform.
         edge_dropout: in training, the probability that an edge is left out, both directions together; P is normalised anew.
 
     Shapes:

@@ -1,5 +1,6 @@
 """Interaction tables from files: csv, tsv, parquet and npz."""
 
+import re
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ __all__ = ["read_interactions"]
 
 _SEPARATOR = {".csv": ",", ".tsv": "\t", ".data": "\t"}
 _SUFFIXES = (*_SEPARATOR, ".parquet", ".npz")
+_WHOLE = re.compile(r"\s*(0|-?[1-9][0-9]{0,17})\s*")  # of at most 18 digits: it fits into int64
 
 
 def read_interactions(
@@ -26,6 +28,9 @@ def read_interactions(
     name: str | None = None,
 ) -> Interactions:
     """Read a table of interactions.
+
+    Ids of a text file are whole numbers if all of their column are written as such; one leading zero ("007"), decimal point or
+    letter, and the whole column is text, as it stands in the file.
 
     Args:
         path: A .csv, .tsv, .data (tabs), each also with .gz, .parquet or .npz file. All but .npz need pandas:
@@ -54,7 +59,7 @@ def read_interactions(
         raise GesmError(f"columns must be all names or all numbers, got {', '.join(map(repr, wanted))}")
     if numbered and suffix not in _SEPARATOR:
         raise GesmError(f"columns of {path} have names; numbers, got {', '.join(map(repr, wanted))}, are for text files")
-    frame = _npz(path) if suffix == ".npz" else _frame(path, suffix, numbered)
+    frame = _npz(path) if suffix == ".npz" else _frame(path, suffix, numbered, {user, item})
     try:
         return Interactions.from_arrays(*_columns.of_table(frame, user, item, time, weight), name=name or path.name)
     except GesmError as error:
@@ -69,13 +74,18 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
         raise GesmError(f"{path} cannot be read as npz without pickles: {error}") from error
 
 
-def _frame(path: Path, suffix: str, numbered: bool) -> Any:
+def _frame(path: Path, suffix: str, numbered: bool, ids: set[str | int]) -> Any:
     try:
         import pandas as pd
 
         if suffix == ".parquet":
             return pd.read_parquet(path)
-        return pd.read_csv(path, sep=_SEPARATOR[suffix], header=None if numbered else "infer")
+        header = None if numbered else "infer"
+        frame = pd.read_csv(path, sep=_SEPARATOR[suffix], header=header, dtype=dict.fromkeys(ids, str))
+        for column in ids & {*frame.columns}:
+            if all(map(_WHOLE.fullmatch, frame[column].dropna().unique())):
+                frame[column] = pd.to_numeric(frame[column])
+        return frame
     except ImportError as error:
         need = "pandas and pyarrow" if suffix == ".parquet" else "pandas"
         raise GesmError(f"{path} is read by {need}, not installed ({error}): pip install gesm[recsys]") from error

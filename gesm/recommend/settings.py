@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 
@@ -101,7 +102,8 @@ class Settings:
             raise GesmError(f"recent is for model popularity, but model is {self.model}")
         if has_steps:
             object.__setattr__(self, "hops", _plain(self.hops))
-            options = self.hops if isinstance(self.hops, Mapping) else {"distribution": self.hops or "uniform"}
+            given = {} if self.hops is None else {"distribution": self.hops}
+            options = self.hops if isinstance(self.hops, Mapping) else given
             if unknown := set(options) - {"distribution", "per"}:
                 raise GesmError(f"hops takes distribution and per, got {', '.join(sorted(map(str, unknown)))}")
             hop_probabilities(options.get("distribution", "uniform"), self.K)
@@ -171,8 +173,9 @@ def _plain(hops: Any) -> Any:
     """The same in the types that a YAML file can give back."""
     if isinstance(hops, Mapping):
         return {key: _plain(value) for key, value in hops.items()}
-    hops = hops.tolist() if isinstance(hops, torch.Tensor) else hops
+    hops = hops.tolist() if isinstance(hops, (torch.Tensor, np.ndarray, np.generic)) else hops
     if isinstance(hops, (list, tuple)):
+        hops = [_plain(value) for value in hops]
         return tuple(hops) if hops and isinstance(hops[0], str) else list(hops)  # ("geometric", p), or weights
     return hops
 

@@ -50,7 +50,7 @@ class TrainedRecommender:
         check_free(folder, overwrite)
         train = self.train
         arrays = {"user": train.user.numpy(), "item": train.item.numpy(), "user_ids": train.user_ids}
-        arrays |= {"item_ids": train.item_ids, "name": np.array(train.name)}
+        arrays |= {"item_ids": train.item_ids, "name": np.array(str(train.name))}
         arrays |= {key: getattr(train, key).numpy() for key in ("time", "weight") if getattr(train, key) is not None}
         content = io.BytesIO()
         np.savez_compressed(content, **arrays)
@@ -99,11 +99,19 @@ class TrainedRecommender:
         """The numbers of users from their original ids, -1 for those without a row in training; [B].
 
         Text is read as a number where the ids of the table are numbers.
+
+        Raises:
+            GesmError: For ids that are no whole numbers where those of the table are.
         """
-        ids = self.train.user_ids
+        ids, wanted = self.train.user_ids, np.asarray(user_ids)
         try:
-            wanted = np.asarray(user_ids).astype(ids.dtype if ids.dtype.kind != "U" else str)
-        except (ValueError, OverflowError):
+            if wanted.dtype.kind == "O":
+                wanted = np.array(wanted.tolist())
+            whole = wanted.dtype.kind != "f" or ((wanted == np.floor(wanted)) & (np.abs(wanted) < 2**53)).all()
+            if ids.dtype.kind != "U" and not whole:
+                raise ValueError("a cast would cut them")
+            wanted = wanted.astype(ids.dtype if ids.dtype.kind != "U" else str)
+        except (ValueError, OverflowError, TypeError):
             raise GesmError(f"user ids are whole numbers, such as {ids[0]}, got {', '.join(map(str, user_ids))}") from None
         place = torch.from_numpy(_columns.position(ids, wanted).astype(np.int64))
         seen = torch.bincount(self.train.user, minlength=self.train.num_users) > 0

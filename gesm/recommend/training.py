@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -86,6 +87,8 @@ def refit(
 ) -> tuple[Interactions, list[float]]:
     """Goes on training with a new window: known users and items keep their rows, new ones get theirs.
 
+    New rows are drawn by `settings.seed` and the new numbers of users and items: none repeats a row drawn before.
+
     Args:
         model: Trained on `old`.
         old: What the model was trained on.
@@ -100,7 +103,9 @@ def refit(
         GesmError: As :func:`fit` and `Interactions.extended`.
     """
     both = old.extended(new)
-    model.grow(both.num_users, both.num_items, torch.Generator().manual_seed(settings.seed))
+    # The seed alone would draw again what build_model drew, for other users and items.
+    (seed,) = np.random.SeedSequence([settings.seed, both.num_users, both.num_items]).generate_state(1, np.uint64)
+    model.grow(both.num_users, both.num_items, torch.Generator().manual_seed(int(seed)))
     return both, fit(model, both, settings, on_epoch)
 
 

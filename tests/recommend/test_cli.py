@@ -5,6 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gesm.cli import app
+from gesm.recommend import TrainedRecommender
 
 TINY = ["--epochs", "3", "--dim", "4", "--K", "2"]
 
@@ -95,7 +96,43 @@ def test_warm_start(trained, table, tmp_path):
     out = run("train", *columns(newer), "--warm", trained, "--epochs", 2, "--test", 0.5, "--out", tmp_path / "w")
     assert "of 41 users and 31 items" in out.stdout
     assert "99" in run("top", tmp_path / "w", "--user", 200, "-k", 30).stdout
-    assert "later than those of the training" not in out.output
+    after = TrainedRecommender.load(tmp_path / "w")
+    assert (len(after.train), after.settings.epochs) == (810 + 21, 2)
+    assert after.train.time.max() == 6018
+    assert "ndcg@10" in out.stdout
+
+
+def newer_rows(path, last=6000):
+    path.write_text("who,what,time\n" + "".join(f"{u},{u * 7 % 30},{last + u}\n" for u in range(40)))
+    return path
+
+
+def test_a_warm_start_is_read_as_its_settings_say(trained, tmp_path):
+    newer = newer_rows(tmp_path / "newer.csv")
+    now, later = tmp_path / "now.json", tmp_path / "later.json"
+    warm = ["--warm", trained, "--epochs", 2, "--test", 0.5, "--set", "inference=1"]
+    run("train", *columns(newer), *warm, "--out", tmp_path / "w", "--json", now)
+    assert TrainedRecommender.load(tmp_path / "w").model.inference == 1
+    run("evaluate", tmp_path / "w", *columns(newer), "--json", later)
+    assert json.loads(now.read_text())["test"] == json.loads(later.read_text())["test"]
+
+
+def test_a_warm_start_with_early_rows_ends_before_the_training(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("gesm.recommend.refit", lambda *_: pytest.fail("it was trained"))
+    early = newer_rows(tmp_path / "early.csv", 100)
+    out = run("train", *columns(early), "--warm", trained, "--epochs", 2, code=2)
+    assert "the rows to predict must be later than those of the training" in " ".join(out.stderr.split())
+
+
+def test_newer_rows_without_leading_zeros_belong_to_ids_with_them(tmp_path):
+    first, second = tmp_path / "first.csv", tmp_path / "second.csv"
+    first.write_text("who,what,time\n" + "".join(f"{u % 20:02},{u * 7 % 30:02},{u}\n" for u in range(90)))
+    second.write_text("who,what,time\n" + "".join(f"{u},{u + 10},{100 + u}\n" for u in range(10, 20)))
+    run("train", *columns(first), *TINY, "--test", 0, "--out", tmp_path / "r")
+    out = run("train", *columns(second), "--warm", tmp_path / "r", "--epochs", 1, "--test", 0)
+    assert "trained on 100 rows of 20 users and 30 items" in out.stdout
+    assert "10 of 10 rows are later" in run("evaluate", tmp_path / "r", *columns(second)).stdout
+    assert "07" in run("top", tmp_path / "r", "--user", "07").stdout
 
 
 @pytest.mark.parametrize(
@@ -113,6 +150,7 @@ def test_warm_start(trained, table, tmp_path):
         (["train", "TABLE+", "--out", "TRAINED"], "already holds a recommender"),
         (["train", "TABLE+", "--warm", "nowhere"], "nowhere holds no recommender"),
         (["train", "TABLE+", "--warm", "TRAINED", "--dim", "5"], "a warm start keeps the model; leave out embedding_dim"),
+        (["train", "TABLE+", "--warm", "TRAINED", "--set", "edge_dropout=.5"], "keeps the model; leave out edge_dropout"),
         (["train", "TABLE+", "--json", "no/such/file.json"], "the folder does not exist"),
         (["evaluate", "nowhere", "TABLE+"], "nowhere holds no recommender"),
         (["evaluate", "TRAINED", "EARLY"], "is later than the training"),

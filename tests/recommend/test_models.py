@@ -91,6 +91,17 @@ def test_scorer_restores_the_mode():
     assert not model.training
 
 
+@pytest.mark.parametrize("make", [lambda: LightGCN(U, I, 4), lambda: MatrixFactorization(U, I, 4), lambda: Popularity(U, I)])
+def test_scorer_does_not_follow_the_model(make):
+    model = make()
+    score = scorer(model, TRAIN.graph())
+    before = score(torch.arange(U))
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            tensor.add_(1)
+    assert torch.equal(score(torch.arange(U)), before)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -98,6 +109,7 @@ def test_scorer_restores_the_mode():
         (lambda: LightGCN(3, 2.0), "num_items must be an int of at least 0, got 2.0"),
         (lambda: LightGCN(3, 3, 0), "embedding_dim must be an int of at least 1, got 0"),
         (lambda: LightGCN(3, 3, K=0, hops="uniform"), "needs steps to choose from"),
+        (lambda: LightGCN(3, 3, K=0, edge_dropout=0.5), "edge_dropout=0.5 needs steps over edges"),
         (lambda: LightGCN(3, 3, K=2, inference=3), "a depth from 0 to 2, got 3"),
         (lambda: setattr(MatrixFactorization(3, 3), "inference", 1), "K = 0 is read at 'full', got 1"),
         (lambda: LightGCN(3, 3).embed(None), "needs the graph of its 3 users and 3 items"),

@@ -44,6 +44,28 @@ def test_text_without_header_by_numbers(path):
     assert (data.time.tolist(), data.weight.tolist(), data.name) == ([100, 200], [1, 5], "u.data")
 
 
+@pytest.mark.parametrize(
+    ("column", "ids"),
+    [
+        (["7", "12", "-3"], [-3, 7, 12]),
+        (["7", "0", '"12"'], [0, 7, 12]),
+        ([" 7", "7 ", "12"], [7, 12]),
+        (["7", "007", "12"], ["007", "12", "7"]),
+        (["7", "7.0", "12"], ["12", "7", "7.0"]),
+        (["7", "12a", "12"], ["12", "12a", "7"]),
+        (["7", "1" * 19, "+7"], ["+7", "1" * 19, "7"]),
+    ],
+)
+@pytest.mark.parametrize("header", [True, False])
+def test_ids_are_numbers_only_if_nothing_is_lost(column, ids, header, path):
+    lines = ["user,item,time"] * header + [f"{name},{place},{place}" for place, name in enumerate(column)]
+    names = ("user", "item", "time") if header else (0, 1, 2)
+    data = read_interactions(path("t.csv", "\n".join(lines)), *names)
+    assert data.user_ids.tolist() == ids
+    assert data.item_ids.tolist() == [0, 1, 2]
+    assert data.user_ids[data.user].astype(str).tolist() == [name.strip(' "') for name in column]
+
+
 def test_npz_without_pandas(path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     file = path("t.npz", "")
@@ -81,6 +103,7 @@ def frame(**columns):
         (lambda path: read_interactions(path("t.csv"), user="u"), "no column 'u'; there are 'who', 'user'"),
         (lambda path: read_interactions(path("t.csv"), time="when"), "pass time=None"),
         (lambda path: read_interactions(path("t.csv"), user=0, item="item"), "all names or all numbers"),
+        (lambda path: read_interactions(path("t.csv"), user=8, item=1, time=2), r"no column 8; there are 0, 1"),
         (lambda path: read_interactions(path("t.csv"), user=0, item=1, time=8), r"no column 8; there are 0, 1"),
         (lambda path: read_interactions(path("t.npz"), user=0, item=1, time=2), "are for text files"),
         (lambda path: read_interactions(path("t.npz")), "cannot be read as npz"),

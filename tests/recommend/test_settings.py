@@ -1,4 +1,6 @@
+import numpy as np
 import pytest
+import torch
 
 from gesm import GesmError
 from gesm.recommend import LightGCN, MatrixFactorization, Popularity, Settings, StepMixtureRecommender
@@ -26,13 +28,20 @@ def test_round_trip_and_model(values, kind, tmp_path):
 
 
 def test_build_is_seeded_and_leaves_the_generator():
-    import torch
-
     before = torch.random.get_rng_state()
     models = [Settings(seed=seed).build_model(3, 2).embedding for seed in (1, 1, 2)]
     assert torch.equal(torch.random.get_rng_state(), before)
     assert torch.equal(models[0], models[1])
     assert not torch.equal(models[0], models[2])
+
+
+@pytest.mark.parametrize("hops", [np.array([0, 0, 1.5, 1]), torch.tensor([0, 0, 1.5, 1]), [np.float64(0), 0, 1.5, np.int64(1)]])
+def test_weights_of_depths_of_any_type(hops, tmp_path):
+    settings = Settings(hops=hops)
+    assert settings.hops == [0, 0, 1.5, 1]
+    (tmp_path / "s.yaml").write_text(settings.to_yaml())
+    assert Settings.load(tmp_path / "s.yaml") == settings == Settings(hops={"distribution": hops}).replace(hops=hops)
+    assert settings.build_model(2, 2).hops == settings.hops
 
 
 def test_replace_is_checked():
@@ -55,6 +64,8 @@ def test_replace_is_checked():
         ({"model": "mf", "hops": "uniform"}, "models of K >= 1 steps, but model is mf"),
         ({"K": 0, "inference": "expected"}, "but model is lightgcn with K = 0"),
         ({"recent": 5}, "recent is for model popularity"),
+        ({"hops": np.ones(3)}, "settings: a distribution over the depths 0 ... 3 has 4 weights"),
+        ({"hops": []}, "settings: .*depths 0 ... 3"),
         ({"hops": "poisson"}, "settings: .*'poisson'"),
         ({"hops": {"depth": 3}}, "hops takes distribution and per, got depth"),
         ({"inference": 4}, "inference must be 'full', 'expected' or a depth from 0 to 3, got 4"),

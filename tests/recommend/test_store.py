@@ -62,6 +62,7 @@ def test_cold_users(trained, communities):
     count = torch.bincount(communities.pairs().item)
     assert count[torch.tensor(list(popular))].tolist() == count.sort(descending=True).values[:4].tolist()
     assert trained.numbers([0, 999, "12"]).tolist() == [0, -1, 12]
+    assert trained.numbers([4.0, 999.0]).tolist() == [4, -1]
 
 
 @pytest.mark.parametrize(
@@ -70,6 +71,11 @@ def test_cold_users(trained, communities):
         (lambda t: t.recommend([1, 999, 1000]), "knows nothing of user 999, 1000"),
         (lambda t: t.recommend(range(100, 120)), "and 15 more"),
         (lambda t: t.recommend(["anna"]), "user ids are whole numbers, such as 0, got anna"),
+        (lambda t: t.recommend([1, 4.7]), "user ids are whole numbers, such as 0, got 1, 4.7"),
+        (lambda t: t.numbers(np.array([4.7, 3], dtype=object)), "whole numbers, such as 0, got 4.7, 3"),
+        (lambda t: t.numbers([np.nan]), "whole numbers, such as 0, got nan"),
+        (lambda t: t.numbers([1e300]), "whole numbers, such as 0, got 1e"),
+        (lambda t: t.numbers([None]), "whole numbers, such as 0, got None"),
         (lambda t: t.recommend([1], cold="random"), "cold must be 'error' or 'popularity', got 'random'"),
         (lambda t: t.recommend([]), "there is no user to recommend to"),
         (lambda t: t.recommend([1], k=31), "k is 31, but only 30 items"),

@@ -91,6 +91,34 @@ def test_refit_keeps_what_is_known_and_takes_what_is_new(window):
     assert losses[0] < 0.6  # it goes on; at the start it is log 2
 
 
+def test_refit_draws_rows_that_nobody_had(window):
+    train = window.train
+    settings = SMALL.replace(epochs=1, lr=1e-12, weight_decay=0.0)  # Adam moves a row by lr at most
+    model = settings.build_model(train.num_users, train.num_items)
+    drawn = model.embedding.detach().clone()
+    for first in (100, 200):
+        old, ids = train, torch.arange(first, first + 20)
+        train, _ = refit(model, old, Interactions.from_arrays(ids, ids, time=ids + 5000), settings)
+        users, items = model.embedding.detach().split([train.num_users, train.num_items])
+        fresh = torch.cat([users[old.num_users :], items[old.num_items :]])
+        assert torch.cdist(fresh, drawn).min() > 1e-3
+        rebuilt = settings.build_model(train.num_users, train.num_items).embedding
+        assert torch.cdist(fresh, rebuilt).min() > 1e-3
+        drawn = torch.cat([drawn, fresh])
+
+
+@pytest.mark.parametrize("loss", ["bpr", "softmax"])
+def test_items_of_the_future_are_left_alone(loss, window):
+    """Without propagation and decay an item that occurs in no pair keeps its embedding to the bit."""
+    both = window.train.extended(Interactions.from_arrays([0, 0], [70, 71], time=[8000, 8001]))
+    settings = SMALL.replace(model="mf", weight_decay=0.0, epochs=5, loss=loss)
+    model = settings.build_model(both.num_users, both.num_items)
+    before = model.embedding.detach().clone()
+    fit(model, both.select(both.time < 8000), settings)
+    assert torch.equal(model.embedding[-2:], before[-2:])
+    assert not torch.equal(model.embedding[:-2], before[:-2])
+
+
 def test_calls_back_each_epoch(window):
     seen = []
     model = SMALL.build_model(window.train.num_users, window.train.num_items)

@@ -182,6 +182,17 @@ def test_a_folder_that_is_not_this_studys_gets_clear_errors(data, tmp_path):
         depth_study(data, **one, out=folder, resume=True)
 
 
+@pytest.mark.parametrize("key", ["train_mask", "test_mask", "y", "edge_index"])
+def test_runs_of_other_data_of_the_same_name_are_not_mixed(key, data, tmp_path):
+    one = {"models": ("sgc",), "arms": ("fixed",), "depths": (1,), "runs": 1, "epochs": 1, "out": tmp_path / "study"}
+    first = depth_study(data, **one)
+    assert depth_study(data.clone(), **one, resume=True) == first
+    other = data.clone()
+    other[key] = other[key].flip(-1)
+    with pytest.raises(GesmError, match=r"another study, its data differ: {'data': \d+} -> {'data': \d+}"):
+        depth_study(other, **one, resume=True)
+
+
 def test_a_loss_that_is_not_finite_names_the_cell(data, monkeypatch):
     monkeypatch.setitem(SETTINGS, "gcn", depth_run.Setting("GCN", "num_layers", 1e38, 0.0, "test", {"hidden_channels": 8}))
     with pytest.raises(GesmError, match=r"Cell\(model='gcn', arm='fixed', K=3, seed=0\): the validation loss became"):
