@@ -22,6 +22,7 @@ from benchmarks import recommend_drift, recommend_report
 from benchmarks.machine import describe
 from benchmarks.recommend_cells import ARMS, DATASETS, loaded, origin, run_cell, settings_of
 from gesm.errors import GesmError
+from gesm.training.workers import end_with_parent
 
 __all__ = ["Group", "main", "read_cells", "run_group", "run_study"]
 
@@ -48,6 +49,7 @@ def read_cells(out: Path) -> list[dict[str, Any]]:
     file = out / "cells.jsonl"
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
     cells = [json.loads(line) for line in lines if line.endswith("}\n")]
+    cells = list({(cell["dataset"], cell["q"], cell["arm"], cell["seed"]): cell for cell in cells}.values())
     if not cells:
         raise GesmError(f"{out} holds no cells; `python -m benchmarks.recommend run --out {out}` makes them")
     return cells
@@ -118,7 +120,7 @@ def run_study(
                 groups += [Group(dataset, q, seed, missing, longer)] if missing else []
     total, ready = sum(len(group.arms) for group in groups), 0
     print(f"{len(done)} cells are there, {total} to run", flush=True)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
         futures = {pool.submit(run_group, group, out): group for group in groups}
         try:
             for future in as_completed(futures):

@@ -10,6 +10,7 @@ from scipy import stats
 from benchmarks.recommend_cells import K, origin, run_cell
 from gesm.errors import GesmError
 from gesm.recommend import Settings, simulate
+from gesm.training.workers import end_with_parent
 
 __all__ = ["KINDS_OF_DRIFT", "markdown", "run_world", "study"]
 
@@ -46,7 +47,7 @@ def study(rates: list[float], seeds: int, workers: int) -> dict[str, Any]:
     if seeds < 2 or workers < 1:
         raise GesmError(f"seeds must be at least 2 and workers at least 1, got {seeds} and {workers}")
     keys = [(kind, rate) for kind in KINDS_OF_DRIFT for rate in rates]
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
         first = {key: key if key[1] else (KINDS_OF_DRIFT[0], 0.0) for key in keys}  # without drift the kinds are one
         futures = {
             key: [pool.submit(run_world, *key, FIRST_WORLD + i) for i in range(seeds)] for key in dict.fromkeys(first.values())

@@ -20,6 +20,7 @@ from gesm.errors import GesmError
 from gesm.training.checkpoint import write_atomic
 from gesm.training.depth_run import DROP_EDGE, EVAL_EVERY, SETTINGS, Cell, run_cell
 from gesm.training.task import SPLITS
+from gesm.training.workers import end_with_parent
 
 __all__ = ["ARMS", "DEPTHS", "depth_study", "plan"]
 
@@ -210,6 +211,7 @@ _shared: tuple[Any, int]
 
 def _start_worker(data: Any, epochs: int) -> None:
     global _shared
+    end_with_parent()
     torch.set_num_threads(1)
     _shared = data, epochs
 
