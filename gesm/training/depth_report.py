@@ -23,6 +23,8 @@ def summarize_depth(records: list[dict[str, Any]], data: Any, epochs: int) -> di
     ``cells`` has one entry a model, arm and K with ``seeds``, ``selected_epoch`` and ``seconds`` a seed; ``full``,
     ``expected`` and ``best`` (depth ``k`` with the highest validation accuracy, the largest of equal ones, for each seed)
     with mean, std and 95 % interval over seeds of each measure; and ``depths``, the mean of each measure at each depth.
+    ``comparisons`` holds, for each model, K and rival ("fixed", "dropedge"), the difference in test accuracy of hop sampling to
+    the rival of the same seed, with its interval.
     """
     cells = []
     key = lambda record: (record["model"], record["arm"], record["K"])  # noqa: E731
@@ -56,8 +58,21 @@ def summarize_depth(records: list[dict[str, Any]], data: Any, epochs: int) -> di
         "metric": "accuracy",
         "epochs": epochs,
         "cells": cells,
+        "comparisons": _comparisons(groups),
         "version": __version__,
     }
+
+
+def _comparisons(groups: dict[tuple, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    found = []
+    for (model, arm, K), rivals in sorted(groups.items(), key=lambda item: item[0][2]):
+        hops = {run["seed"]: run for run in groups.get((model, "hop", K), [])}
+        pairs = [(hops[run["seed"]], run) for run in rivals if run["seed"] in hops]
+        if arm != "hop" and pairs:
+            readings = ("full", "expected")
+            differences = {name: interval([hop[name]["test"] - run[name]["test"] for hop, run in pairs]) for name in readings}
+            found.append({"model": model, "K": K, "rival": arm, **differences})
+    return found
 
 
 def _best(depths: dict[str, list[float]]) -> dict[str, float]:

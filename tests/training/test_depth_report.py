@@ -33,7 +33,7 @@ def summary():
 
 def test_summary(summary):
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
-    assert {"dataset", "protocol", "metric", "epochs", "cells", "version"} == {*summary}
+    assert {"dataset", "protocol", "metric", "epochs", "cells", "comparisons", "version"} == {*summary}
     assert len(summary["cells"]) == 11
     cell = next(c for c in summary["cells"] if (c["model"], c["arm"], c["K"]) == ("sgc", "hop", 4))
     assert cell["seeds"] == [0, 1]
@@ -42,6 +42,17 @@ def test_summary(summary):
     assert cell["full"]["test"]["ci95"] == pytest.approx(12.706 * 0.05, rel=1e-3)
     assert cell["best"]["k"]["runs"] == [4, 4]  # the largest of equally good depths
     assert cell["depths"]["test"] == pytest.approx([0.55, 0.56, 0.56, 0.56])
+
+
+def test_comparisons_pair_the_runs_of_a_seed(summary):
+    found = [(c["model"], c["K"], c["rival"]) for c in summary["comparisons"]]
+    rivals = ("fixed", "dropedge")
+    assert sorted(found) == sorted((m, K, r) for m, K in (("sgc", 2), ("gcn", 2), ("sgc", 4)) for r in rivals)
+    uneven = [record("sgc", "hop", 2, s, 0.6 + 0.01 * s) for s in range(3)] + [
+        record("sgc", "fixed", 2, s, 0.5) for s in (0, 2)
+    ]
+    (only,) = summarize_depth(uneven, synthetic(), 9)["comparisons"]
+    assert only["full"]["runs"] == pytest.approx([0.1, 0.12])
 
 
 def test_table(summary):
