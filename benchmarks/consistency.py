@@ -19,7 +19,7 @@ FIXED = {
     "lr": 0.01,
     "weight_decay": 5e-4,
     "normalization": "sym",
-    "selection": "accuracy",
+    "selection": "accuracy",  # of the trials; what is shipped follows accuracy_and_loss, as all recipes do
     "patience": 150,
     "epochs": 800,
     "consistency_warmup": 50,
