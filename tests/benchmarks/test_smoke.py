@@ -17,6 +17,7 @@ CONTENDERS = {
     "EntityAttention[synthetic]": {"PyG layer"},
     "StepMixture[synthetic]": {"PyG TAGConv"},
     "epoch[synthetic]": {"gesm, K = 64", "PyG GESM", "PyG GESM, sparse steps", "PyG GAT 8x8", "PyG GCN 16"},
+    "hop[synthetic]": {"wrapped, always K", "hop sampling", "hop sampling, 4 draws"},
     "attend peak memory[2000 nodes, 22000 edges]": {"PyG gather-scatter"},
     "training step peak memory[synthetic]": {"PyG GESM", "PyG GAT 8x8"},
     **{f"scaling {axis}[{value}]": {"PyG GESM"} for axis, values in POINTS.items() for value in values},
