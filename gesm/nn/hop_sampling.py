@@ -224,7 +224,7 @@ _draw_outside = torch.compiler.disable(_draw)  # a graph break; the decorator it
 
 
 def hop_probabilities(distribution: Distribution, K: int, lowest: int = 0) -> Tensor:
-    """The probabilities of the depths 0 ... K, float64 [K + 1], that :class:`HopSampling` makes of its `distribution`.
+    """The probabilities of the depths 0 ... K, float64 [K + 1], that :class:`gesm.nn.HopSampling` makes of its `distribution`.
 
     Raises:
         GesmError: For an unknown name, weights of another number, negative or not finite, or weight below `lowest`.
