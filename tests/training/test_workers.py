@@ -38,7 +38,8 @@ def alive(pid):
 def test_a_worker_ends_with_its_parent(tmp_path):
     file = tmp_path / "study.py"
     file.write_text(CODE)
-    study = subprocess.Popen([sys.executable, str(file)], stdout=subprocess.PIPE, text=True)
+    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}  # what was killed leaves semaphores behind
+    study = subprocess.Popen([sys.executable, str(file)], **quiet)
     worker = int(study.stdout.readline())
     assert alive(worker)
     study.send_signal(signal.SIGKILL)
