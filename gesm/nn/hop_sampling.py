@@ -53,7 +53,7 @@ class HopSampling(nn.Module):
             not one mixture runs once for each depth drawn. In a stack of mixtures the depth of a node is its depth in every
             layer. (default: :obj:`"forward"`)
         inference (str or int, optional): In evaluation :obj:`"full"` is depth K, :obj:`"expected"` the expectation of the
-            output over the depths (one pass in a single mixture, else one pass a depth), an integer that depth.
+            output over the depths (one pass in a linear mixture, else one pass a depth), an integer that depth.
             (default: :obj:`"full"`)
         generator (torch.Generator, optional): CPU generator of the draws. By default PyTorch's own; in a distributed run one
             that all ranks seed alike at the first draw, so that they draw alike from then on.
