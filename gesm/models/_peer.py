@@ -4,7 +4,6 @@ import itertools
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn.inits import zeros
 
@@ -12,10 +11,8 @@ from gesm.adjacency import as_graph
 from gesm.errors import GesmError
 from gesm.graph import Graph
 from gesm.nn.linear import SparseLinear, check_width, multiply
-from gesm.ops import dropout_linear, spmm
-from gesm.ops._random import TABLE_BLOCK, dropout_scale, dropout_threshold, new_seed, table_mask
 
-__all__ = ["Bias", "Peer", "dropout", "linear", "scaled", "widths"]
+__all__ = ["Bias", "Peer", "linear", "scaled", "widths"]
 
 
 class Peer(nn.Module):
@@ -74,23 +71,8 @@ def widths(inputs: int, hidden: int, outputs: int, num_layers: int) -> list[tupl
 def linear(x: Tensor, lin: SparseLinear, p: float) -> Tensor:
     """dropout(x) W + b for dense or CSR x."""
     check_width(lin, x)
-    if p == 0:
-        out = multiply(x, lin.weight)
-    elif x.layout is torch.strided:
-        out = dropout_linear(x, lin.weight.t(), p)
-    else:
-        entries = as_graph(x)
-        out = spmm(entries, lin.weight, dropout(entries.weight, p))
+    out = multiply(x, lin.weight, p)
     return out if lin.bias is None else out + lin.bias
-
-
-def dropout(x: Tensor, p: float) -> Tensor:
-    """F.dropout; on a CPU with the table's bits, ten times cheaper than a Bernoulli number an element."""
-    if p == 0 or x.device.type != "cpu" or x.numel() > TABLE_BLOCK or torch.compiler.is_compiling():
-        return F.dropout(x, p)
-    threshold = dropout_threshold(p)
-    mask = table_mask(0, x.numel(), int(new_seed(x.device)), threshold, x.dtype)
-    return x * mask.mul_(dropout_scale(threshold)).view(x.shape)
 
 
 def scaled(graph: Graph, factor: float) -> Graph:

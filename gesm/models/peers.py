@@ -21,9 +21,10 @@ from torch_geometric.nn.inits import glorot
 
 from gesm.errors import GesmError
 from gesm.graph import Graph
-from gesm.models._peer import Bias, Peer, dropout, linear, scaled, widths
+from gesm.models._peer import Bias, Peer, linear, scaled, widths
 from gesm.nn.linear import SparseLinear
 from gesm.ops import attend, spmm
+from gesm.ops.dropout_linear import dropout
 
 __all__ = ["APPNP", "GAT", "GCN", "GCNII", "MLP", "SGC", "MixHop"]
 

@@ -3,13 +3,13 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.nn.dense.linear import Linear, is_uninitialized_parameter
 
 from gesm.adjacency import as_graph
 from gesm.errors import GesmError
 from gesm.ops import dropout_linear, spmm
+from gesm.ops.dropout_linear import dropout
 
 __all__ = ["SparseLinear", "check_width", "multiply"]
 
@@ -79,4 +79,4 @@ def multiply(x: Tensor, weight: Tensor, p: float = 0.0) -> Tensor:
     if x.layout is torch.strided:
         return dropout_linear(x, weight.t(), p) if p > 0 else x @ weight
     graph = as_graph(x)
-    return spmm(graph.with_weight(F.dropout(graph.weight, p)) if p > 0 else graph, weight)
+    return spmm(graph, weight, dropout(graph.weight, p)) if p > 0 else spmm(graph, weight)

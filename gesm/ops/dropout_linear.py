@@ -11,7 +11,7 @@ from gesm.errors import GesmError
 from gesm.ops._memory import empty
 from gesm.ops._random import TABLE_BLOCK, dropout_scale, dropout_threshold, new_seed, table_mask
 
-__all__ = ["dropout_linear"]
+__all__ = ["dropout", "dropout_linear"]
 
 BLOCK_ELEMENTS = TABLE_BLOCK  # 4 MB in float32: near the cache of two cores, and still a large matrix product
 
@@ -46,6 +46,15 @@ def dropout_linear(x: Tensor, weight: Tensor, p: float, training: bool = True) -
     if plain or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return F.linear(F.dropout(x, p), weight)
     return _DropoutLinear.apply(x, weight, dropout_threshold(p), new_seed(x.device))
+
+
+def dropout(x: Tensor, p: float) -> Tensor:
+    """F.dropout; on a CPU with the table's bits, ten times cheaper than a Bernoulli number an element."""
+    if p == 0 or x.device.type != "cpu" or x.numel() > BLOCK_ELEMENTS or torch.compiler.is_compiling():
+        return F.dropout(x, p)
+    threshold = dropout_threshold(p)
+    mask = table_mask(0, x.numel(), int(new_seed(x.device)), threshold, x.dtype)
+    return x * mask.mul_(dropout_scale(threshold)).view(x.shape)
 
 
 def _blocks(x: Tensor, seed: Tensor, threshold: int) -> Iterator[tuple[slice, Tensor]]:

@@ -8,7 +8,7 @@ from torch_geometric.nn.models import GAT as PyGGAT
 from torch_geometric.nn.models import GCN as PyGGCN
 
 from gesm import GesmError, Graph
-from gesm.models import _peer, peers
+from gesm.models import peers
 from gesm.models.peers import APPNP, GAT, GCN, GCNII, MLP, SGC, MixHop
 from gesm.nn import HopSampling
 
@@ -150,17 +150,6 @@ def test_depth_one_of_a_stack_is_its_first_layer_without_edges(edges, x):
         walk = Graph(edges, None, 30).transition("sym")
         h = activation(model.convs[0](x, alone.transition("sym"), 0.0))
         assert_matches(model(x, edges), model.convs[-1](h, walk, 0.0), rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("limit", [0, 10**9])
-def test_dropout_keeps_the_mean(limit, monkeypatch):
-    monkeypatch.setattr(_peer, "TABLE_BLOCK", limit or 1)
-    x = torch.ones(100, 50, requires_grad=True)
-    out = _peer.dropout(x, 0.4)
-    assert sorted({round(v, 3) for v in out.unique().tolist()}) == [0.0, 1.667]
-    assert abs(out.mean().item() - 1) < 0.05
-    out.sum().backward()
-    assert x.grad.equal(out.detach())
 
 
 @pytest.mark.parametrize(

@@ -59,3 +59,15 @@ def test_bad_input_gets_a_clear_error():
             dropout_linear(torch.ones(2, 3, 4), torch.ones(5, 4), 0.5, training)
     with pytest.raises(GesmError, match=r"dropout must be in \[0, 1\), got 1"):
         dropout_linear(torch.ones(2, 2), torch.ones(1, 2), 1)
+
+
+@pytest.mark.parametrize("limit", [1, 10**9], ids=["PyTorch's", "table"])
+def test_dropout_keeps_the_mean(limit, monkeypatch):
+    module = sys.modules["gesm.ops.dropout_linear"]
+    monkeypatch.setattr(module, "BLOCK_ELEMENTS", limit)
+    x = torch.ones(100, 50, requires_grad=True)
+    out = module.dropout(x, 0.4)
+    assert sorted({round(v, 3) for v in out.unique().tolist()}) == [0.0, 1.667]
+    assert abs(out.mean().item() - 1) < 0.05
+    out.sum().backward()
+    assert x.grad.equal(out.detach())
