@@ -22,7 +22,9 @@ Other = Annotated[str | None, typer.Option("--dataset", help="By default the dat
 @app.command()
 def train(
     dataset: Name,
-    model: Annotated[str | None, typer.Option(help="gesm, gsm or mixed_mlp.", show_default="gesm")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="gesm, gsm, mixed_mlp, or a peer: gcn, gat, ...", show_default="gesm")
+    ] = None,
     recipe: Annotated[str | None, typer.Option(help="YAML file, or name of a recipe shipped for DATASET.")] = None,
     protocol: Protocol = None,
     runs: Annotated[int, typer.Option(min=1, help="Runs, with seeds SEED, SEED + 1, ...")] = 1,
@@ -44,7 +46,7 @@ def train(
     from gesm.training.report import table
 
     locate(dataset, root)  # an unknown name is the first thing to hear of
-    settings = _recipe(dataset, model, recipe, [*(changes or []), *([] if epochs is None else [f"epochs={epochs}"])])
+    settings = _recipe(dataset, protocol, model, recipe, [*(changes or []), *([] if epochs is None else [f"epochs={epochs}"])])
     with Progress(settings.epochs, runs) as progress:
         results = fit_many(
             settings,
@@ -135,13 +137,13 @@ def datasets(root: Root = None) -> None:
     show(grid)
 
 
-def _recipe(dataset: str, model: str | None, recipe: str | None, changes: list[str]) -> Recipe:
+def _recipe(dataset: str, protocol: str | None, model: str | None, recipe: str | None, changes: list[str]) -> Recipe:
     from gesm.training import Recipe
 
     if recipe and (recipe.endswith((".yaml", ".yml")) or Path(recipe).is_file()):
         settings = Recipe.load(recipe)
     else:
-        settings = Recipe.for_dataset(dataset, model or "gesm", recipe)
+        settings = Recipe.for_dataset(dataset, model or "gesm", recipe, protocol)
     if model and model != settings.model:
         raise GesmError(f"the recipe {recipe!r} is for {settings.model}, --model says {model}; pass one of them")
     pairs = {}

@@ -9,7 +9,7 @@ from torch_geometric.data import Data
 from gesm.datasets import _download, _ogb, _planetoid, _raw
 from gesm.datasets._home import home
 from gesm.datasets._registry import Spec, find
-from gesm.datasets._splits import SPLITS
+from gesm.datasets._splits import SPLITS, few_labels
 from gesm.errors import GesmError
 
 
@@ -45,6 +45,8 @@ def load(name: str, root: str | PathLike | None = None, protocol: str | None = N
     _check_counts(spec, data, place)
     if protocol in SPLITS:
         data.update(SPLITS[protocol](data.y, seed))
+    elif protocol.endswith("%"):
+        data.update(few_labels(data.y, data, float(protocol[:-1]) / 100, seed))
     for key in ("name", "task", "num_classes", "inductive"):
         data[key] = getattr(spec, key)
     data.protocol = protocol

@@ -96,7 +96,6 @@ _PPI_RECOVERED = {
 
 _planetoid_set = partial(
     Spec,
-    protocols=("public",),
     url="https://github.com/kimiyoung/planetoid/raw/master/data",
     read=_planetoid.read,
     source="Planetoid, Yang et al. 2016",
@@ -127,6 +126,7 @@ _ogb_set = partial(
 _SPECS = (
     _planetoid_set(
         name="cora",
+        protocols=("public", "1%", "3%"),
         num_nodes=2708,
         num_edges=10556,
         num_features=1433,
@@ -135,6 +135,7 @@ _SPECS = (
     ),
     _planetoid_set(
         name="citeseer",
+        protocols=("public", "0.5%", "1%"),
         num_nodes=3327,
         num_edges=9104,
         num_features=3703,
@@ -144,6 +145,7 @@ _SPECS = (
     ),
     _planetoid_set(
         name="pubmed",
+        protocols=("public", "0.1%"),
         num_nodes=19717,
         num_edges=88648,
         num_features=500,

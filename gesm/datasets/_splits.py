@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -50,6 +52,27 @@ def sixty_twenty_twenty(y: Tensor, seed: int) -> Masks:
     order = _order(len(y), seed)
     first, second = len(y) * 6 // 10, len(y) * 8 // 10
     return _masks(len(y), order[:first], order[first:second])
+
+
+def few_labels(y: Tensor, public: Masks, rate: float, seed: int) -> Masks:
+    """A random training set of `rate` of all nodes, beside the validation and test sets of the public split.
+
+    As in Li et al. 2018 ("Deeper Insights into Graph Convolutional Networks for Semi-Supervised Learning") the nodes are drawn
+    uniformly, so classes are not balanced; draws that miss a class are drawn again, which the paper does not say.
+
+    Args:
+        y: Classes, [N].
+        public: The public split.
+        rate: Share of the N nodes that is labelled for training.
+        seed: Number of the split; the same seed gives the same split on every machine.
+    """
+    free, count = ~(public["val_mask"] | public["test_mask"]), max(round(rate * len(y)), int(y.max()) + 1)
+    for attempt in itertools.count():
+        order = _order(len(y), seed + attempt * 2**32)
+        chosen = torch.from_numpy(order[free.numpy()[order]][:count])
+        if y[chosen].unique().numel() == int(y.max()) + 1:
+            return {"train_mask": torch.zeros(len(y), dtype=torch.bool).index_fill_(0, chosen, True)}
+    raise AssertionError("unreachable")
 
 
 SPLITS = {"shchur": per_class, "60/20/20": sixty_twenty_twenty}

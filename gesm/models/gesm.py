@@ -30,6 +30,7 @@ class GESM(nn.Module):
         residual: Whether attention adds its own input.
         normalization: Of P, "col", "row" or "sym".
         num_layers: Number of layers.
+        input_dropout: Dropout probability of the input of every layer.
 
     Shapes:
         - **input:** node features :math:`(|\mathcal{V}|, F_{in})`, dense or torch.sparse CSR, the adjacency, and
@@ -51,6 +52,7 @@ class GESM(nn.Module):
         residual: bool = True,
         normalization: str = "col",
         num_layers: int = 1,
+        input_dropout: float = 0.0,
     ):
         super().__init__()
         if num_layers < 1:
@@ -58,7 +60,8 @@ class GESM(nn.Module):
         widths = [in_channels, *[heads * hidden_channels] * (num_layers - 1), out_channels]
         shared = (K, heads, dropout, attention_dropout, score, residual, normalization)
         self.convs = nn.ModuleList(
-            GESMConv(inputs, hidden_channels, outputs, *shared) for inputs, outputs in itertools.pairwise(widths)
+            GESMConv(inputs, hidden_channels, outputs, *shared, input_dropout=input_dropout)
+            for inputs, outputs in itertools.pairwise(widths)
         )
 
     @property

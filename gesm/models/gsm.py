@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gesm.errors import GesmError
 from gesm.nn import SparseLinear, StepMixture
+from gesm.nn.linear import check_width, multiply
 from gesm.ops import dropout_linear
 
 __all__ = ["GSM"]
@@ -28,6 +29,7 @@ class GSM(nn.Module):
         dropout: Dropout probability of H.
         normalization: Of P, "col", "row" or "sym".
         num_layers: Number of maps :math:`\mathrm{elu}(\cdot\, \mathbf{W})` before the mixture (the published PPI run has two).
+        input_dropout: Dropout probability of X.
 
     Shapes:
         - **input:** node features :math:`(|\mathcal{V}|, F_{in})`, dense or torch.sparse CSR, the adjacency, and
@@ -45,11 +47,14 @@ class GSM(nn.Module):
         dropout: float = 0.0,
         normalization: str = "col",
         num_layers: int = 1,
+        input_dropout: float = 0.0,
     ):
         super().__init__()
         if num_layers < 1:
             raise GesmError(f"num_layers must be at least 1, got {num_layers}")
-        self.dropout = dropout
+        if not 0 <= input_dropout < 1:
+            raise GesmError(f"input_dropout must be in [0, 1), got {input_dropout}")
+        self.dropout, self.input_dropout = dropout, input_dropout
         widths = [in_channels, *[hidden_channels] * num_layers]
         self.lins = nn.ModuleList(
             SparseLinear(inputs, outputs, bias=False, weight_initializer="glorot")
@@ -79,7 +84,8 @@ class GSM(nn.Module):
     ) -> Any:
         """Logits; see the class for shapes."""
         first, *rest = self.lins
-        z = first(x)
+        check_width(first, x)
+        z = multiply(x, first.weight, self.input_dropout if self.training else 0.0)
         h = F.elu(z)
         for lin in rest:
             h = F.elu(dropout_linear(h, lin.weight.t(), self.dropout, self.training))

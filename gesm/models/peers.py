@@ -314,13 +314,15 @@ class MLP(Peer):
         in_channels: Size of each input sample, or :obj:`-1`.
         hidden_channels: Width of the hidden layers.
         out_channels: Number of classes or labels.
-        num_layers: Number of linear maps, at least 2.
+        num_layers: Number of linear maps; one is logistic regression.
         dropout: Dropout probability of the input of each map.
     """
 
+    lowest = 0
+
     def __init__(self, in_channels: int, hidden_channels: int, out_channels: int, num_layers: int = 2, dropout: float = 0.0):
-        if num_layers < 2:
-            raise GesmError(f"num_layers must be at least 2, got {num_layers}")
+        if num_layers < 1:
+            raise GesmError(f"num_layers must be at least 1, got {num_layers}")
         super().__init__(num_layers - 1, dropout)
         sizes = widths(in_channels, hidden_channels, out_channels, num_layers)
         self.lins = nn.ModuleList(SparseLinear(*w) for w in sizes)

@@ -47,6 +47,7 @@ class EntityAttention(MessagePassing):
         normalization (str, optional): Of P, :obj:`"col"`, :obj:`"row"` or :obj:`"sym"`. (default: :obj:`"col"`)
         add_self_loops (bool, optional): Whether to add self-loops (to square graphs). (default: :obj:`True`)
         bias (bool, optional): Whether to learn :math:`\mathbf{b}`. (default: :obj:`True`)
+        input_dropout (float, optional): Dropout probability of X. (default: :obj:`0.0`)
         **kwargs (optional): Additional arguments of :class:`torch_geometric.nn.conv.MessagePassing`.
 
     Shapes:
@@ -68,19 +69,22 @@ class EntityAttention(MessagePassing):
         normalization: str = "col",
         add_self_loops: bool = True,
         bias: bool = True,
+        input_dropout: float = 0.0,
         **kwargs: Any,
     ):
         super().__init__(node_dim=0, **message_passing_options(kwargs))
         if score not in SCORES:
             raise GesmError(f"score must be one of {', '.join(map(repr, SCORES))}, got {score!r}")
-        if not 0 <= dropout < 1:
-            raise GesmError(f"dropout must be in [0, 1), got {dropout}")
+        for name, p in (("dropout", dropout), ("input_dropout", input_dropout)):
+            if not 0 <= p < 1:
+                raise GesmError(f"{name} must be in [0, 1), got {p}")
         if heads < 1 or out_channels < 1:
             raise GesmError(f"heads and out_channels must be at least 1, got {heads} and {out_channels}")
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.heads = heads
         self.dropout = dropout
+        self.input_dropout = input_dropout
         self.score = score
         self.residual = residual
         self.normalization = normalization
@@ -166,6 +170,10 @@ class EntityAttention(MessagePassing):
         """Z, and u.z + b for each (u, b) as x (W u): F columns wide instead of heads * d, and no gradient on Z."""
         check_width(lin, x)
         heads, d = self.heads, self.out_channels
+        if self.training and self.input_dropout > 0:  # z and its scores come of one mask
+            z = multiply(x, lin.weight, self.input_dropout).view(-1, heads, d)
+            scores = [(z * att).sum(-1) for att, _ in attentions]
+            return z, [s if bias is None else s + bias for s, (_, bias) in zip(scores, attentions, strict=True)]
         eye = torch.eye(heads, dtype=x.dtype, device=x.device).view(heads, 1, heads)
         by_head = torch.cat([(att.view(heads, d, 1) * eye).view(heads * d, heads) for att, _ in attentions], dim=1)
         scores = multiply(x, lin.weight @ by_head).split(heads, dim=1)

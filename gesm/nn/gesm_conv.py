@@ -37,6 +37,7 @@ class GESMConv(MessagePassing):
         normalization (str, optional): Of P, :obj:`"col"`, :obj:`"row"` or :obj:`"sym"`. (default: :obj:`"col"`)
         add_self_loops (bool, optional): Whether to add self-loops. (default: :obj:`True`)
         bias (bool, optional): Whether to learn additive biases. (default: :obj:`True`)
+        input_dropout (float, optional): Dropout probability of X. (default: :obj:`0.0`)
         **kwargs (optional): Additional arguments of :class:`torch_geometric.nn.conv.MessagePassing`.
 
     Shapes:
@@ -62,6 +63,7 @@ class GESMConv(MessagePassing):
         normalization: str = "col",
         add_self_loops: bool = True,
         bias: bool = True,
+        input_dropout: float = 0.0,
         **kwargs: Any,
     ):
         kwargs = message_passing_options(kwargs)
@@ -73,9 +75,8 @@ class GESMConv(MessagePassing):
         self.heads = heads
         self.dropout = dropout
         walk = {"normalization": normalization, "add_self_loops": add_self_loops, "bias": bias}
-        self.attention = EntityAttention(
-            in_channels, hidden_channels, heads, attention_dropout, score, residual, **walk, **kwargs
-        )
+        attention = {"dropout": attention_dropout, "score": score, "residual": residual, "input_dropout": input_dropout}
+        self.attention = EntityAttention(in_channels, hidden_channels, heads, **attention, **walk, **kwargs)
         self.mixture = StepMixture(heads * hidden_channels, out_channels, K, dropout=dropout, **walk, **kwargs)
 
     def reset_parameters(self) -> None:

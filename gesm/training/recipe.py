@@ -18,16 +18,26 @@ from gesm.errors import GesmError
 __all__ = ["MODELS", "RECIPES", "Recipe"]
 
 RECIPES = Path(__file__).parent / "recipes"
-_SHARED = ("hidden_channels", "K", "dropout", "normalization", "num_layers")
+_SHARED = ("hidden_channels", "K", "input_dropout", "dropout", "normalization", "num_layers")
+_STACK = ("hidden_channels", "num_layers", "dropout")
 MODELS = {
     "gesm": ("GESM", (*_SHARED, "heads", "attention_dropout", "score", "residual")),
     "gsm": ("GSM", _SHARED),
-    "mixed_mlp": ("MixedMLP", ("hidden_channels", "K", "input_dropout", "dropout", "normalization")),
+    "mixed_mlp": ("MixedMLP", _SHARED[:-1]),
+    "sgc": ("SGC", ("K", "dropout")),
+    "appnp": ("APPNP", ("hidden_channels", "K", "alpha", "dropout")),
+    "gcn": ("GCN", _STACK),
+    "gat": ("GAT", (*_STACK, "heads")),
+    "gcnii": ("GCNII", (*_STACK, "alpha", "theta")),
+    "mixhop": ("MixHop", _STACK),
+    "mlp": ("MLP", _STACK),
 }
-"""Name -> class in :mod:`gesm.models` and the recipe fields its constructor takes."""
+"""Name -> class in :mod:`gesm.models`, or a peer in :mod:`gesm.models.peers`, and the recipe fields its constructor takes."""
+
+_EMBEDDING = ("gesm", "gsm", "mixed_mlp")  # models that return Z, which the structure loss takes
 
 
-def _number(default: float, low: float, high: float = math.inf, closed: str = "[)") -> Any:
+def _number(default: float | None, low: float, high: float = math.inf, closed: str = "[)") -> Any:
     return field(default=default, metadata={"low": low, "high": high, "closed": closed})
 
 
@@ -49,12 +59,15 @@ class Recipe:
         attention_dropout: Rate on the attention weights.
         score: Attention score.
         normalization: Of the transition matrix.
+        alpha: Weight of the first layer's output in every step (APPNP, GCNII).
+        theta: Strength of GCNII's maps.
         residual: Add each node's own projection to what its attention gathers.
         num_layers: Stacked layers.
         feature_normalization: ``row`` divides each row of x by its L1 norm.
         sparse_features: Hold x as torch.sparse CSR; ``auto`` does so below 15 % non-zeros.
         lr: Adam's learning rate.
         weight_decay: L2 on the weights (not the biases), coupled as in Adam.
+        input_weight_decay: That of the map which reads x; by default ``weight_decay``.
         epochs: Upper limit.
         patience: Epochs without improvement after which training stops.
         selection: ``accuracy_and_loss`` keeps the last epoch whose validation metric and loss are both at least as
@@ -64,6 +77,7 @@ class Recipe:
         structure_beta: Its balance between linked and random pairs.
         structure_ratio: Share of the edges it samples each step.
         hop_sampling: Distribution of the depth drawn in training by :class:`gesm.nn.HopSampling`; ``none`` takes all K steps.
+        hop_per: One depth for all nodes, or one for each.
         hop_inference: How evaluation reads such a model.
         consistency_draws: Draws of depth behind one step, whose loss then is :class:`gesm.nn.HopConsistency`; 1: no such loss.
         consistency_weight: Weight of their agreement.
@@ -86,11 +100,14 @@ class Recipe:
     score: str = _choice("product", "product", "additive")
     normalization: str = _choice("col", "col", "row", "sym")
     residual: bool = _choice(True, True, False)
+    alpha: float = _number(0.1, 0, 1, closed="[]")
+    theta: float = _number(0.5, 0, closed="()")
     num_layers: int = _number(1, 1)
     feature_normalization: str = _choice("none", "none", "row")
     sparse_features: str | bool = _choice("auto", "auto", True, False)
     lr: float = _number(0.003, 0, closed="()")
     weight_decay: float = _number(0.0, 0)
+    input_weight_decay: float | None = _number(None, 0)
     epochs: int = _number(300, 1)
     patience: int = _number(100, 1)
     selection: str = _choice("accuracy_and_loss", "accuracy_and_loss", "accuracy")
@@ -98,6 +115,7 @@ class Recipe:
     structure_beta: float = _number(1.0, 0, 1, closed="[]")
     structure_ratio: float = _number(0.05, 0, 1, closed="(]")
     hop_sampling: str = _choice("none", "none", "uniform", "geometric")
+    hop_per: str = _choice("forward", "forward", "node")
     hop_inference: str = _choice("full", "full", "expected")
     consistency_draws: int = _number(1, 1)
     consistency_weight: float = _number(1.0, 0)
@@ -111,6 +129,11 @@ class Recipe:
             object.__setattr__(self, f.name, _checked(f, getattr(self, f.name)))
         if self.eval_every > self.patience:
             raise GesmError(f"eval_every ({self.eval_every}) must not exceed patience ({self.patience})")
+        if self.structure_weight and self.model not in _EMBEDDING:
+            raise GesmError(
+                f"structure_weight={self.structure_weight:g} needs a model with an embedding, one of {', '.join(_EMBEDDING)}; "
+                f"{self.model} has none"
+            )
         if self.consistency_draws > 1 and self.hop_sampling == "none":
             raise GesmError(
                 f"consistency_draws={self.consistency_draws} needs random depths; set hop_sampling to uniform or geometric"
@@ -147,14 +170,19 @@ class Recipe:
         return cls.from_dict({} if values is None else values, str(path))
 
     @classmethod
-    def for_dataset(cls, dataset: str, model: str = "gesm", name: str | None = None) -> Recipe:
-        """Reads the shipped recipe ``recipes/<dataset>/<name or model>.yaml``."""
+    def for_dataset(cls, dataset: str, model: str = "gesm", name: str | None = None, protocol: str | None = None) -> Recipe:
+        """Reads the shipped recipe ``recipes/<dataset>/<name or model>.yaml``.
+
+        If one was made for the protocol, a slash in its name written as a hyphen, that is
+        ``recipes/<dataset>/<protocol>/<name or model>.yaml``.
+        """
         folder, name = RECIPES / dataset.lower(), name or model
-        if not (folder / f"{name}.yaml").is_file():
-            shipped = sorted(p.stem for p in folder.glob("*.yaml"))
-            known = f"recipes of {dataset}: {', '.join(shipped)}" if shipped else f"no recipe is shipped for {dataset!r}"
-            raise GesmError(f"no recipe {name!r}; {known}. Pass one of these names or the path of a YAML file")
-        return cls.load(folder / f"{name}.yaml")
+        for path in (folder / (protocol or "").replace("/", "-") / f"{name}.yaml", folder / f"{name}.yaml"):
+            if path.is_file():
+                return cls.load(path)
+        shipped = sorted(p.stem for p in folder.glob("*.yaml"))
+        known = f"recipes of {dataset}: {', '.join(shipped)}" if shipped else f"no recipe is shipped for {dataset!r}"
+        raise GesmError(f"no recipe {name!r}; {known}. Pass one of these names or the path of a YAML file")
 
     def replace(self, **changes: Any) -> Recipe:
         """A copy with some fields changed, checked as a file is."""
@@ -174,14 +202,16 @@ class Recipe:
     def build_model(self, in_channels: int, out_channels: int):
         """A freshly initialised model, drawn from torch's default generator."""
         import gesm.models
+        from gesm.models import peers
         from gesm.nn import HopSampling
 
         name, keys = MODELS[self.model]
         options = {key: getattr(self, key) for key in keys}
-        model = getattr(gesm.models, name)(in_channels=in_channels, out_channels=out_channels, **options)
+        make = getattr(peers, name, None) or getattr(gesm.models, name)
+        model = make(in_channels=in_channels, out_channels=out_channels, **options)
         if self.hop_sampling == "none":
             return model
-        return HopSampling(model, distribution=self.hop_sampling, inference=self.hop_inference)
+        return HopSampling(model, distribution=self.hop_sampling, per=self.hop_per, inference=self.hop_inference)
 
 
 def _foreign(model: str) -> set[str]:
@@ -195,8 +225,10 @@ def _checked(f: dataclasses.Field, value: Any) -> Any:
         if not any(type(value) is type(a) and value == a for a in allowed):
             raise GesmError(f"{f.name} must be one of {', '.join(map(str, allowed))}, got {value!r}")
         return value
+    if value is None and f.default is None:
+        return None
     low, high, closed = (f.metadata[key] for key in ("low", "high", "closed"))
-    kind = {"int": int, "float": float}[f.type]
+    kind = {"int": int, "float": float, "float | None": float}[f.type]
     if kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as text
         with contextlib.suppress(ValueError):
             value = float(value)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gesm.errors import GesmError
-from gesm.nn import HopConsistency, StructureLoss
+from gesm.nn import HopConsistency, SparseLinear, StructureLoss
 from gesm.training.checkpoint import load_tensors, save_tensors
 from gesm.training.recipe import Recipe
 from gesm.training.task import Sample, Task
@@ -73,11 +73,7 @@ class Run:
         self.recipe, self.task, self.seed, self.device = recipe, task, seed, device
         self.identity = {**task.identity, "seed": seed, "recipe": recipe.to_dict()}
         self.model = recipe.build_model(task.in_channels, task.num_classes).to(device)
-        named = list(self.model.named_parameters())
-        weights = [p for name, p in named if "bias" not in name.rpartition(".")[2]]
-        biases = [p for name, p in named if "bias" in name.rpartition(".")[2]]
-        groups = [{"params": weights, "weight_decay": recipe.weight_decay}, {"params": biases, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.Adam([g for g in groups if g["params"]], lr=recipe.lr, fused=True)
+        self.optimizer = torch.optim.Adam(_parameter_groups(self.model, recipe), lr=recipe.lr, fused=True)
         self.structure = StructureLoss(beta=recipe.structure_beta, ratio=recipe.structure_ratio)
         self.consistency = HopConsistency(recipe.consistency_weight, recipe.consistency_temperature)
         self.order = torch.Generator().manual_seed(seed)
@@ -108,7 +104,7 @@ class Run:
         recipe, inputs, rows, y = self.recipe, (sample.x, sample.graph), sample.rows["train"], sample.y["train"]
         several = recipe.consistency_draws > 1
         model = partial(self.model.sample, recipe.consistency_draws) if several else self.model
-        out, z = model(*inputs, return_embedding=True)
+        out, z = model(*inputs, return_embedding=True) if recipe.structure_weight else (model(*inputs), None)
         if several:
             warmup = recipe.consistency_warmup
             self.consistency.weight = recipe.consistency_weight * min((len(self.history) + 1) / max(warmup, 1), 1.0)
@@ -216,3 +212,14 @@ class Run:
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def _parameter_groups(model: torch.nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """Adam's groups by weight decay: weights, that of the map which reads x if it has its own, and biases."""
+    named = list(model.named_parameters())
+    reader = next(module for module in model.modules() if isinstance(module, SparseLinear)).weight
+    inputs = [reader] if recipe.input_weight_decay is not None else []
+    weights = [p for name, p in named if "bias" not in name.rpartition(".")[2] and not any(p is i for i in inputs)]
+    biases = [p for name, p in named if "bias" in name.rpartition(".")[2]]
+    decays = ((weights, recipe.weight_decay), (inputs, recipe.input_weight_decay), (biases, 0.0))
+    return [{"params": params, "weight_decay": decay} for params, decay in decays if params]

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gesm.datasets import _splits
+from gesm.datasets import _splits, load
 from gesm.errors import GesmError
 
 Y = torch.arange(400) % 4
@@ -40,6 +40,25 @@ def test_seed_alone_decides(split):
 def test_splits_are_the_same_on_every_machine():
     assert _splits._order(10, 0).tolist() == [3, 2, 1, 8, 6, 0, 7, 4, 5, 9]
     assert _splits._order(10, 7).tolist() == [6, 3, 4, 9, 0, 2, 8, 7, 5, 1]
+
+
+@pytest.mark.parametrize(("rate", "count"), [(0.01, 10), (0.001, 4)])
+def test_few_labels_hold_every_class_and_spare_the_public_sets(rate, count):
+    y = torch.randint(4, (1000,))
+    public = {"val_mask": torch.arange(1000) < 300, "test_mask": torch.arange(1000) >= 700}
+    masks = [_splits.few_labels(y, public, rate, seed)["train_mask"] for seed in (0, 0, 1)]
+    assert all(int(mask.sum()) == count and y[mask].unique().numel() == 4 for mask in masks)
+    assert not any((mask & (public["val_mask"] | public["test_mask"])).any() for mask in masks)
+    assert masks[0].equal(masks[1])
+    assert not masks[0].equal(masks[2])
+
+
+def test_a_share_of_the_labels_keeps_the_public_validation_and_test_sets():
+    public, few = load("citeseer"), load("citeseer", protocol="0.5%", seed=1)
+    assert int(few.train_mask.sum()) == 17
+    assert few.protocol == "0.5%"
+    assert few.val_mask.equal(public.val_mask)
+    assert few.test_mask.equal(public.test_mask)
 
 
 def test_small_class_is_refused():

@@ -30,6 +30,9 @@ def test_layers_dropout_and_reset():
     before = model(x, graph)
     model.reset_parameters()
     assert not model(x, graph).equal(before)
+    masked = GSM(5, 8, 3, K=2, input_dropout=0.5)
+    assert not masked(x, graph).equal(masked(x, graph))
+    assert masked.eval()(x, graph).equal(masked(x, graph))
 
 
 def test_bad_settings_get_clear_errors():
@@ -37,3 +40,5 @@ def test_bad_settings_get_clear_errors():
         GSM(5, 8, 3, num_layers=0)
     with pytest.raises(GesmError, match=r"dropout must be in \[0, 1\)"):
         GSM(5, 8, 3, dropout=1)
+    with pytest.raises(GesmError, match=r"input_dropout must be in \[0, 1\)"):
+        GSM(5, 8, 3, input_dropout=1)

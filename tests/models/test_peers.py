@@ -157,7 +157,7 @@ def test_depth_one_of_a_stack_is_its_first_layer_without_edges(edges, x):
     [
         (lambda: SGC(6, 3, K=-1), "K must be at least 0, got -1"),
         (lambda: GCN(6, 8, 3, num_layers=0), "num_layers must be at least 1, got 0"),
-        (lambda: MLP(6, 8, 3, num_layers=1), "num_layers must be at least 2, got 1"),
+        (lambda: MLP(6, 8, 3, num_layers=0), "num_layers must be at least 1, got 0"),
         (lambda: GCN(6, 8, 3, dropout=1), r"dropout must be in \[0, 1\), got 1"),
         (lambda: APPNP(6, 8, 3, alpha=1.5), r"alpha must be in \[0, 1\], got 1.5"),
         (lambda: GCNII(6, 8, 3, theta=0), "theta must be positive, got 0"),

@@ -124,6 +124,18 @@ def test_dropout_only_in_training_and_repeatable():
     assert not conv(x, graph).equal(first)
 
 
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("score", ["product", "additive"])
+def test_input_dropout_gives_z_and_its_scores_one_mask(score, sparse):
+    conv, x, graph = setup(score=score, input_dropout=0.5)
+    x = x.to_sparse_csr() if sparse else x
+    out, z = conv(x, graph, return_embedding=True)
+    assert not z.allclose(conv.eval()(x, graph, return_embedding=True)[1])
+    rest = EntityAttention(8, 4, 2, score=score, input_dropout=0.5).eval()
+    rest.load_state_dict(conv.state_dict() | {"lin.weight": torch.eye(8)})
+    torch.testing.assert_close(out, rest(z, graph))
+
+
 @given(graphs(weighted=False))
 def test_permutation_equivariance(graph):
     conv = EntityAttention(3, 2, 2).double()
@@ -153,6 +165,7 @@ def test_learned_edge_weights_get_a_gradient():
     [
         (lambda c, x, g: EntityAttention(6, 4, score="sum"), "'product', 'additive', got 'sum'"),
         (lambda c, x, g: EntityAttention(6, 4, dropout=1.5), r"\[0, 1\), got 1.5"),
+        (lambda c, x, g: EntityAttention(6, 4, input_dropout=-0.1), r"input_dropout must be in \[0, 1\), got -0.1"),
         (lambda c, x, g: EntityAttention(6, 4, heads=0), "at least 1, got 0"),
         (lambda c, x, g: EntityAttention(6, 4, normalization="l2")(x, g), "'col', 'row', 'sym'"),
         (lambda c, x, g: c(x[:, :5], g), "x has 5 features.*in_channels=6"),

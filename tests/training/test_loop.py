@@ -6,6 +6,7 @@ import torch
 from gesm.datasets import synthetic
 from gesm.errors import GesmError
 from gesm.training import Recipe, Task, Trained, fit, fit_many
+from gesm.training.recipe import MODELS
 
 TIMINGS = ("epoch_ms", "peak_memory_mb")
 
@@ -41,6 +42,17 @@ def test_learns(task, graphs, model):
     assert result.test > 0.75
     assert result.metric == {"multiclass": "accuracy", "multilabel": "micro_f1"}[task]
     assert 1 <= result.selected_epoch <= result.epochs <= 60
+
+
+@pytest.mark.parametrize("model", ["sgc", "appnp", "gcn", "gat", "gcnii", "mixhop", "mlp"])
+def test_peers_train_and_are_read_back(tmp_path, model):
+    data = synthetic(200)
+    options = {"K": 2} if "K" in MODELS[model][1] else {"num_layers": 2}
+    hidden = {} if model == "sgc" else {"hidden_channels": 8}
+    recipe = Recipe(model=model, lr=0.02, epochs=60, dropout=0.2, **options, **hidden)
+    result = fit(recipe, data, 0, tmp_path / "run", device="cpu")
+    assert result.test > 0.6
+    assert Trained.load(tmp_path / "run").evaluate(data)["test"]["accuracy"] == result.test
 
 
 def test_run_folder(tmp_path, recipe):

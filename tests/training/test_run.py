@@ -5,7 +5,8 @@ import torch
 
 from gesm.datasets import synthetic
 from gesm.errors import GesmError
-from gesm.training import Task
+from gesm.training import Recipe, Task
+from gesm.training.recipe import MODELS
 from gesm.training.run import Run, Selection
 
 CPU = torch.device("cpu")
@@ -72,6 +73,17 @@ def test_weight_decay_spares_biases(recipe):
     assert len(decay) == len(named)
     assert all((decay[id(p)] == 0) == name.endswith("bias") for name, p in named.items())
     assert set(decay.values()) == {0, 0.1}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_map_that_reads_x_may_have_its_own_weight_decay(model):
+    recipe = Recipe(model=model, hidden_channels=4, K=2, weight_decay=0.1, input_weight_decay=0.2)
+    task = Task(synthetic(), recipe)
+    run = Run(recipe, task, 0, CPU)
+    by_decay = {group["weight_decay"]: group["params"] for group in run.optimizer.param_groups}
+    (reader,) = by_decay[0.2]
+    assert reader.size(0) == task.in_channels
+    assert sum(map(len, by_decay.values())) == len(list(run.model.parameters()))
 
 
 def test_the_kept_weights_are_those_of_the_selected_epoch(recipe):

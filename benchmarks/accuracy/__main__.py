@@ -1,0 +1,84 @@
+"""Makes the accuracy table: `search` on validation, `recipes`, `run`, `table`; each goes on where a killed one was."""
+
+import argparse
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from benchmarks.accuracy.cells import run_cell
+from benchmarks.accuracy.columns import MODELS, Column, parse
+from benchmarks.accuracy.search import chosen, search
+from benchmarks.accuracy.spaces import seeds, trials
+from benchmarks.accuracy.table import write_table
+from benchmarks.accuracy.workers import pool
+from gesm.datasets import registry
+from gesm.errors import GesmError
+from gesm.training import Recipe
+from gesm.training.recipe import RECIPES
+
+RESULTS = Path(__file__).parents[1] / "results" / "accuracy"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
+    parser.add_argument("what", choices=["search", "recipes", "run", "table"])
+    parser.add_argument("--columns", default="all", help="all, low-labels, or names such as cora,photo:60/20/20 (all)")
+    parser.add_argument("--models", default=",".join(MODELS), help="or names of shipped recipes, for run (all models)")
+    parser.add_argument("--runs", type=int, default=None, help="of each cell (20, on the largest graphs 10)")
+    parser.add_argument("--trials", type=int, default=None, help="of each search (20 on Cora and CiteSeer, else 8)")
+    parser.add_argument("--workers", type=int, default=2, help="processes, each with one thread (2)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder (benchmarks/results/accuracy)")
+    options = parser.parse_args()
+    (options.out / "search").mkdir(parents=True, exist_ok=True)
+    try:
+        _go(options)
+    except GesmError as error:
+        parser.error(str(error))
+
+
+def _go(options: argparse.Namespace) -> None:
+    cells = list(_cells(options))
+    if options.what == "table":
+        write_table(options.out)
+    elif options.what == "recipes":
+        for column, model in cells:
+            if (file := _search_file(options.out, column, model)).exists():
+                _ship(chosen(file), column, model)
+    else:
+        # As many threads as workers: each follows one cell, and a cell's runs fill the gaps of the others.
+        with pool(options.workers) as executor, ThreadPoolExecutor(options.workers) as threads:
+
+            def complete(cell: tuple[Column, str]) -> None:
+                column, model = cell
+                if options.what == "search":
+                    budget = options.trials or trials(column), seeds(column)
+                    search(column, model, _search_file(options.out, column, model), executor, *budget)
+                else:
+                    name = None if model in MODELS else model
+                    recipe = Recipe.for_dataset(column.dataset, model, name, column.protocol)
+                    run_cell(column, model, recipe, options.out, executor, options.runs or column.runs)
+
+            list(threads.map(complete, cells))
+
+
+def _cells(options: argparse.Namespace) -> Iterator[tuple[Column, str]]:
+    for column in parse(options.columns):
+        for model in options.models.split(","):
+            yield column, model.strip()
+
+
+def _search_file(folder: Path, column: Column, model: str) -> Path:
+    return folder / "search" / f"{column.slug}-{model}.jsonl"
+
+
+def _ship(recipe: Recipe, column: Column, model: str) -> None:
+    """Puts a recipe where `gesm train` finds it."""
+    folder = RECIPES / column.dataset
+    if column.protocol != registry()[column.dataset].protocols[0]:
+        folder = folder / column.protocol.replace("/", "-")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{model}.yaml").write_text(recipe.to_yaml())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""The cells of the table: a column and a model, trained with as many seeds as the column wants."""
+
+import json
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+from benchmarks.accuracy.columns import Column
+from benchmarks.accuracy.workers import train
+from benchmarks.machine import describe
+from gesm.training import Recipe
+from gesm.training.result import Result, summarize
+
+__all__ = ["cell_file", "read_cell", "run_cell"]
+
+
+def cell_file(folder: Path, column: Column, name: str) -> Path:
+    """Where a finished cell is kept."""
+    return folder / f"{column.slug}-{name}.json"
+
+
+def read_cell(folder: Path, column: Column, name: str) -> dict[str, Any] | None:
+    """A finished cell."""
+    path = cell_file(folder, column, name)
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def run_cell(column: Column, name: str, recipe: Recipe, folder: Path, executor: Executor, runs: int) -> dict[str, Any]:
+    """Completes a cell; its runs are kept one by one beside it, and merged when they are all there.
+
+    A cell of another recipe, or of fewer runs, is made anew.
+    """
+    path = cell_file(folder, column, name)
+    cell = read_cell(folder, column, name)
+    if cell and cell["recipe"] == recipe.to_dict() and len(cell["seed"]) >= runs:
+        return cell
+    unfinished = path.with_suffix(".jsonl")
+    lines = [json.loads(line) for line in unfinished.read_text().splitlines()] if unfinished.exists() else []
+    records = {line["seed"]: line["record"] for line in lines if line["recipe"] == recipe.to_dict()}
+    todo = [seed for seed in range(runs) if seed not in records]
+    futures = [executor.submit(train, column.dataset, column.protocol, recipe.to_dict(), seed, True) for seed in todo]
+    for seed, future in zip(todo, futures, strict=True):
+        records[seed] = future.result()
+        with unfinished.open("a") as file:
+            file.write(json.dumps({"seed": seed, "recipe": recipe.to_dict(), "record": records[seed]}) + "\n")
+    cell = summarize([Result(**records[seed]) for seed in range(runs)])
+    cell |= {"recipe": recipe.to_dict(), "machine": describe(), "command": _command(column, name, recipe, runs)}
+    path.write_text(json.dumps(cell, indent=1) + "\n")
+    unfinished.unlink(missing_ok=True)
+    test = cell["test"]
+    print(f"{column.name} {name}: test {100 * test['mean']:.2f} +- {100 * test['std']:.2f}, {runs} runs", flush=True)
+    return cell
+
+
+def _command(column: Column, name: str, recipe: Recipe, runs: int) -> str:
+    """What trains the cell again."""
+    recipe_option = f"--model {name}" if name == recipe.model else f"--recipe {name}"
+    return f"gesm train {column.dataset} {recipe_option} --protocol {column.protocol} --runs {runs}"

@@ -1,0 +1,66 @@
+"""The columns of the table: data sets under their protocols, and who is compared in them."""
+
+from dataclasses import dataclass
+
+from gesm.datasets import registry
+from gesm.errors import GesmError
+
+__all__ = ["COLUMNS", "LOW_LABELS", "MODELS", "Column", "parse"]
+
+MODELS = ("gesm", "gsm", "mixed_mlp", "mlp", "gcn", "gat", "sgc", "appnp", "gcnii", "mixhop")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A data set under a protocol."""
+
+    dataset: str
+    protocol: str
+
+    @property
+    def name(self) -> str:
+        """For people: the protocol is named where the data set has several."""
+        return self.dataset if self.protocol == "public" else f"{self.dataset}:{self.protocol}"
+
+    @property
+    def slug(self) -> str:
+        """For files."""
+        return f"{self.dataset}-{self.protocol.replace('/', '-')}"
+
+    @property
+    def runs(self) -> int:
+        """Runs of a cell: fewer on the large graphs."""
+        return 10 if self.dataset in ("cs", "physics", "ppi") else 20
+
+
+_PLANETOID = tuple(Column(name, "public") for name in ("cora", "citeseer", "pubmed"))
+_OTHERS = tuple(Column(name, p) for p in ("shchur", "60/20/20") for name in ("photo", "computers", "cs", "physics"))
+COLUMNS = (*_PLANETOID, *_OTHERS)
+LOW_LABELS = (
+    Column("cora", "1%"),
+    Column("cora", "3%"),
+    Column("citeseer", "0.5%"),
+    Column("citeseer", "1%"),
+    Column("pubmed", "0.1%"),
+)
+
+
+def parse(text: str) -> list[Column]:
+    """Columns by name, comma-separated; `all` for those of the main table, `low-labels` for those of few labels.
+
+    Raises:
+        GesmError: for an unknown data set or protocol.
+    """
+    columns: list[Column] = []
+    for name in filter(None, (part.strip() for part in text.split(","))):
+        if name in ("all", "low-labels"):
+            columns += COLUMNS if name == "all" else LOW_LABELS
+            continue
+        dataset, _, protocol = name.partition(":")
+        spec = registry().get(dataset)
+        protocol = protocol or (spec.protocols[0] if spec else "")
+        if spec is None or protocol not in spec.protocols:
+            known = ", ".join(column.name for column in (*COLUMNS, *LOW_LABELS))
+            raise GesmError(f"there is no column {name!r}; choose from all, low-labels, {known}")
+        columns.append(Column(dataset, protocol))
+    return columns

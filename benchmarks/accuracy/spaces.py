@@ -1,0 +1,161 @@
+"""What a search may change, for every model, and what stays."""
+
+from typing import Any
+
+from benchmarks.accuracy.columns import Column
+from gesm.training import Recipe
+
+__all__ = ["base_recipe", "published", "seeds", "space", "trials"]
+
+Space = dict[str, list[Any]]
+
+_COMMON: Space = {
+    "lr": [0.003, 0.01, 0.03],
+    "weight_decay": [5e-5, 5e-4, 5e-3],
+    "dropout": [0.2, 0.5, 0.8],
+    "feature_normalization": ["none", "row"],
+}
+_HOPS: Space = {
+    "hop_per": ["forward", "node"],
+    "consistency_draws": [2, 4],
+    "consistency_weight": [0.5, 0.7, 1.0, 1.5],
+    "consistency_temperature": [0.2, 0.3, 0.5],
+    "consistency_warmup": [0, 50, 100],
+}
+_MIXTURE: Space = {
+    "K": [4, 8, 14, 30],
+    "input_dropout": [0.0, 0.3, 0.6],
+    "dropout": [0.3, 0.5, 0.7],
+    "normalization": ["col", "sym"],
+    "lr": [0.003, 0.01],
+    "weight_decay": [5e-4, 1e-3, 3e-3],
+    "feature_normalization": ["none", "row"],
+}
+SPACES: dict[str, Space] = {
+    "gesm": _MIXTURE
+    | {
+        "hidden_channels": [8, 16, 64],
+        "attention_dropout": [0.0, 0.4, 0.7],
+        "score": ["product", "additive"],
+        "structure_weight": [0.0, 1.0],
+        "structure_beta": [0.5, 1.0],
+    },
+    "gsm": _MIXTURE | {"hidden_channels": [64, 128, 512], "structure_weight": [0.0, 1.0], "structure_beta": [0.5, 1.0]},
+    "mixed_mlp": _HOPS
+    | {
+        "K": [2, 4, 8, 12],
+        "hidden_channels": [32, 64, 128],
+        "input_dropout": [0.0, 0.3, 0.5, 0.7],
+        "dropout": [0.2, 0.5, 0.7],
+        "lr": [0.003, 0.01],
+        "weight_decay": [5e-4, 1e-3, 2e-3],
+    },
+    "mlp": _COMMON | {"hidden_channels": [64, 256], "num_layers": [2, 3]},
+    "gcn": _COMMON | {"hidden_channels": [16, 64, 256], "num_layers": [2, 3]},
+    "gat": _COMMON | {"hidden_channels": [8, 16], "num_layers": [2, 3]},
+    "sgc": _COMMON
+    | {"K": [2, 3, 4, 8], "lr": [0.01, 0.05, 0.2], "weight_decay": [5e-6, 5e-5, 5e-4], "dropout": [0.0, 0.2, 0.5]},
+    "appnp": _COMMON | {"hidden_channels": [64, 128], "K": [5, 10, 20], "alpha": [0.05, 0.1, 0.2]},
+    "gcnii": _COMMON
+    | {"num_layers": [8, 16, 32, 64], "alpha": [0.1, 0.2], "theta": [0.5, 1.0], "weight_decay": [5e-4, 5e-3, 1e-2]},
+    "mixhop": _COMMON | {"hidden_channels": [32, 64], "num_layers": [1, 2]},
+}
+# Where an epoch is long: PubMed's takes ten times Cora's, and the four large graphs have up to half a million entries.
+_LARGE: dict[str, Space] = {
+    "gesm": {"hidden_channels": [8, 16], "K": [4, 8, 14]},
+    "gsm": {"hidden_channels": [64, 128], "K": [4, 8, 14]},
+    "mixed_mlp": {"hidden_channels": [32, 64], "K": [2, 4, 8]},
+    "gcn": {"hidden_channels": [64, 128]},
+    "gcnii": {"num_layers": [4, 8, 16]},
+}
+# The first trial of every search is near what the model's authors use on Cora.
+_PUBLISHED: dict[str, dict[str, Any]] = {
+    "gesm": {
+        "K": 14,
+        "hidden_channels": 16,
+        "input_dropout": 0.0,
+        "dropout": 0.3,
+        "attention_dropout": 0.7,
+        "normalization": "col",
+        "score": "product",
+        "structure_weight": 1.0,
+        "structure_beta": 1.0,
+        "lr": 0.003,
+        "weight_decay": 0.003,
+        "feature_normalization": "row",
+    },
+    "gsm": {
+        "K": 14,
+        "hidden_channels": 128,
+        "input_dropout": 0.0,
+        "dropout": 0.3,
+        "normalization": "col",
+        "structure_weight": 0.0,
+        "structure_beta": 1.0,
+        "lr": 0.003,
+        "weight_decay": 0.003,
+        "feature_normalization": "row",
+    },
+    "mixed_mlp": {
+        "K": 8,
+        "hidden_channels": 32,
+        "input_dropout": 0.5,
+        "dropout": 0.5,
+        "lr": 0.01,
+        "weight_decay": 5e-4,
+        "hop_per": "forward",
+        "consistency_draws": 4,
+        "consistency_weight": 1.0,
+        "consistency_temperature": 0.5,
+        "consistency_warmup": 50,
+    },
+    "mlp": {"hidden_channels": 64, "num_layers": 2},
+    "gcn": {"hidden_channels": 64, "num_layers": 2},
+    "gat": {"hidden_channels": 8, "num_layers": 2},
+    "sgc": {"K": 2, "lr": 0.2, "weight_decay": 5e-5, "dropout": 0.0},
+    "appnp": {"hidden_channels": 64, "K": 10, "alpha": 0.1},
+    "gcnii": {"num_layers": 16, "alpha": 0.1, "theta": 0.5, "weight_decay": 1e-2},
+    "mixhop": {"hidden_channels": 64, "num_layers": 2},
+}
+_PEERS = {"lr": 0.01, "weight_decay": 5e-4, "dropout": 0.5, "feature_normalization": "row"}
+_FIXED = {"selection": "accuracy_and_loss", "epochs": 500, "patience": 100}
+_BASE: dict[str, dict[str, Any]] = {
+    "mixed_mlp": {
+        "normalization": "sym",
+        "hop_sampling": "uniform",
+        "epochs": 800,
+        "patience": 150,
+        "feature_normalization": "row",
+    },
+    "gcnii": {"hidden_channels": 64, "input_weight_decay": 5e-4},
+}
+
+
+def _is_small(column: Column) -> bool:
+    return column.dataset in ("cora", "citeseer")
+
+
+def space(column: Column, model: str) -> Space:
+    """The values that a search may take, by recipe key."""
+    return SPACES[model] | ({} if _is_small(column) else _LARGE.get(model, {}))
+
+
+def base_recipe(model: str) -> Recipe:
+    """The values that a search does not change."""
+    return Recipe(model=model, **(_FIXED | _BASE.get(model, {})))
+
+
+def published(model: str) -> dict[str, Any]:
+    """The first trial of a search."""
+    own = model in ("gesm", "gsm", "mixed_mlp")
+    return _PUBLISHED[model] if own else _PEERS | _PUBLISHED[model]
+
+
+def trials(column: Column) -> int:
+    """Budget of a search, the same for every model."""
+    return 20 if _is_small(column) else 8
+
+
+def seeds(column: Column) -> int:
+    """Runs behind a trial."""
+    return 2 if column.protocol == "public" else 1

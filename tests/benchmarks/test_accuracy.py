@@ -1,0 +1,185 @@
+import json
+import sys
+from concurrent.futures import Future
+
+import pytest
+
+from benchmarks.accuracy import __main__ as program
+from benchmarks.accuracy import cells, search, spaces, table, workers
+from benchmarks.accuracy.columns import COLUMNS, LOW_LABELS, MODELS, Column, parse
+from gesm.datasets import registry
+from gesm.errors import GesmError
+from gesm.training import Recipe
+
+CITESEER = Column("citeseer", "public")
+
+
+class Here:
+    """An executor that runs everything at once in this process."""
+
+    def submit(self, function, *arguments):
+        future = Future()
+        try:
+            future.set_result(function(*arguments))
+        except GesmError as error:
+            future.set_exception(error)
+        return future
+
+
+def record(recipe, seed, read_test):
+    """A made run: validation likes little dropout, and the test set the opposite."""
+    if recipe["lr"] == 0.03:
+        raise GesmError("the loss became nan")
+    made = {
+        "dataset": "citeseer",
+        "model": recipe["model"],
+        "protocol": "public",
+        "metric": "accuracy",
+        "device": "cpu",
+        "seed": seed,
+        "selected_epoch": 3,
+        "epochs": 9,
+        "val": 0.8 - recipe["dropout"] / 10 + seed / 1000,
+        "val_loss": 1.0,
+        "epoch_ms": 2.0,
+        "peak_memory_mb": 100.0,
+    }
+    return made | {"test": recipe["dropout"] + seed / 1000} if read_test else made
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Counts made runs instead of making real ones; `left` of them, then the machine is switched off."""
+    seen = []
+
+    def train(dataset, protocol, recipe, seed, read_test):
+        if len(seen) == train.left:
+            raise KeyboardInterrupt
+        seen.append((recipe["dropout"], seed))
+        return record(recipe, seed, read_test)
+
+    train.left, train.seen = 10**6, seen
+    monkeypatch.setattr(search, "train", train)
+    monkeypatch.setattr(cells, "train", train)
+    return train
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("column", [CITESEER, Column("physics", "60/20/20")], ids=lambda column: column.slug)
+def test_every_space_holds_recipes_and_the_published_one(column, model):
+    choices, first = spaces.space(column, model), spaces.published(model)
+    assert set(first) == set(choices)
+    assert all(first[key] in values for key, values in choices.items())
+    base = spaces.base_recipe(model)
+    for key, values in choices.items():
+        for value in values:
+            base.replace(**{key: value})
+
+
+def test_a_search_keeps_no_test_figure_and_chooses_by_validation(tmp_path, trained):
+    file = tmp_path / "gcn.jsonl"
+    recipe = search.search(CITESEER, "gcn", file, Here(), 6, 2)
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert "test" not in file.read_text()
+    assert [line["trial"] for line in lines[:6]] == list(range(6))
+    assert len(lines) == 6 + search.FINALISTS
+    assert lines[0]["params"] == spaces.published("gcn")
+    assert [line["seeds"] for line in lines] == [[0, 1]] * 6 + [[2, 3]] * search.FINALISTS
+    tried = {line["params"]["dropout"] for line in lines if line["val"] != [0.0, 0.0]}
+    assert recipe.dropout == min(tried)
+    assert recipe == search.chosen(file)
+    assert len({json.dumps(line["params"], sort_keys=True) for line in lines[:6]}) == 6
+
+
+def test_a_killed_search_goes_on(tmp_path, trained):
+    whole, broken = tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
+    search.search(CITESEER, "sgc", whole, Here(), 4, 1)
+    done = len(trained.seen)
+    trained.left = done + 2
+    with pytest.raises(KeyboardInterrupt):
+        search.search(CITESEER, "sgc", broken, Here(), 4, 1)
+    with pytest.raises(GesmError, match="holds no finished search"):
+        search.chosen(broken)
+    kept = broken.read_text()
+    trained.left = 10**6
+    search.search(CITESEER, "sgc", broken, Here(), 4, 1)
+    assert kept
+    assert broken.read_text().startswith(kept)
+    assert len(broken.read_text().splitlines()) == len(whole.read_text().splitlines())
+
+
+def test_a_killed_cell_goes_on_and_another_recipe_starts_anew(tmp_path, trained):
+    recipe = Recipe(model="gcn", dropout=0.5)
+    trained.left = 2
+    with pytest.raises(KeyboardInterrupt):
+        cells.run_cell(CITESEER, "gcn", recipe, tmp_path, Here(), 4)
+    trained.left = 10**6
+    cell = cells.run_cell(CITESEER, "gcn", recipe, tmp_path, Here(), 4)
+    assert [seed for _, seed in trained.seen] == [0, 1, 0, 1, 2, 3]  # this executor runs all before the first is kept
+    assert cell["test"]["mean"] == pytest.approx(0.5015)
+    assert cell["command"] == ("gesm train citeseer --model gcn --protocol public --runs 4")
+    assert cells.run_cell(CITESEER, "gcn", recipe, tmp_path, Here(), 4) == cell
+    assert len(trained.seen) == 6
+    again = cells.run_cell(CITESEER, "gcn", recipe.replace(dropout=0.2), tmp_path, Here(), 2)
+    assert again["recipe"]["dropout"] == 0.2
+    assert len(trained.seen) == 8
+    assert [path.name for path in tmp_path.iterdir()] == ["citeseer-public-gcn.json"]
+
+
+def test_runs_that_were_kept_are_not_made_again(tmp_path, trained):
+    recipe = Recipe(model="gcn", dropout=0.5)
+    line = {"seed": 0, "recipe": recipe.to_dict(), "record": record(recipe.to_dict(), 0, True)}
+    (tmp_path / "citeseer-public-gcn.jsonl").write_text(json.dumps(line) + "\n")
+    cells.run_cell(CITESEER, "gcn", recipe, tmp_path, Here(), 2)
+    assert trained.seen == [(0.5, 1)]
+
+
+def test_the_table(tmp_path, trained, capsys):
+    for model, rate in (("gesm", 0.5), ("gcn", 0.7)):
+        for column in (CITESEER, Column("cora", "1%")):
+            cells.run_cell(column, model, Recipe(model=model, dropout=rate), tmp_path, Here(), 3)
+    table.write_table(tmp_path)
+    text = (tmp_path / "accuracy.md").read_text()
+    assert "| gesm | 50.10 ± 0.10 (0.25) |" in text
+    assert "| gcn | **70.10 ± 0.10 (0.25)** |" in text
+    assert "cora:1%, 3 runs" in text
+    assert "2 / 100" in text
+    assert text in capsys.readouterr().out
+    assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "accuracy.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_real_run_with_and_without_the_test_set():
+    recipe = Recipe(model="sgc", K=1, epochs=2, patience=2).to_dict()
+    result = workers.train("citeseer", "public", recipe, 0, True)
+    assert 0 < result["test"] < 1
+    assert workers.train("citeseer", "public", recipe, 0, False).keys() == result.keys() - {"test"}
+
+
+def test_columns():
+    assert parse("all") == list(COLUMNS)
+    assert parse("low-labels,cora") == [*LOW_LABELS, Column("cora", "public")]
+    assert parse("photo, photo:60/20/20") == [Column("photo", "shchur"), Column("photo", "60/20/20")]
+    assert all(column.protocol in registry()[column.dataset].protocols for column in (*COLUMNS, *LOW_LABELS))
+    for wrong in ("reddit", "cora:60/20/20"):
+        with pytest.raises(GesmError, match=f"there is no column '{wrong}'; choose from all, low-labels, cora"):
+            parse(wrong)
+
+
+def test_the_program(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(program, "RECIPES", tmp_path / "recipes")
+    folder = tmp_path / "search"
+    folder.mkdir()
+    line = {"val": [0.7], "val_loss": [1.0], "params": {}, "recipe": {"model": "sgc", "K": 5}}
+    for protocol in ("shchur", "60-20-20"):
+        lines = [json.dumps(line | {"trial": 0, "seeds": [seed]}) + "\n" for seed in (0, 1)]
+        (folder / f"photo-{protocol}-sgc.jsonl").write_text("".join(lines))
+    arguments = ["recipes", "--columns", "photo,photo:60/20/20", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["accuracy", *arguments])
+    program.main()
+    written = sorted(str(path.relative_to(tmp_path / "recipes")) for path in (tmp_path / "recipes").rglob("*.yaml"))
+    assert written == ["photo/60-20-20/sgc.yaml", "photo/sgc.yaml"]
+    monkeypatch.setattr(sys, "argv", ["accuracy", "run", "--columns", "reddit", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        program.main()
+    assert "there is no column 'reddit'" in capsys.readouterr().err
