@@ -1,10 +1,11 @@
-"""Makes the accuracy table: `search` on validation, `recipes`, `run`, `table`; each goes on where a killed one was."""
+"""Makes the accuracy table: `search` on validation, `recipes`, `run`, `ablate`, `table`; all go on where a killed one was."""
 
 import argparse
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from benchmarks.accuracy.ablation import ablate
 from benchmarks.accuracy.cells import run_cell
 from benchmarks.accuracy.columns import MODELS, Column, parse
 from benchmarks.accuracy.search import chosen, search
@@ -21,9 +22,9 @@ RESULTS = Path(__file__).parents[1] / "results" / "accuracy"
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
-    parser.add_argument("what", choices=["search", "recipes", "run", "table"])
+    parser.add_argument("what", choices=["search", "recipes", "run", "ablate", "table"])
     parser.add_argument("--columns", default="all", help="all, low-labels, or names such as cora,photo:60/20/20 (all)")
-    parser.add_argument("--models", default=",".join(MODELS), help="or names of shipped recipes, for run (all models)")
+    parser.add_argument("--models", default=",".join(MODELS), help="comma-separated (all)")
     parser.add_argument("--runs", type=int, default=None, help="of each cell (20, on the largest graphs 10)")
     parser.add_argument("--trials", type=int, default=None, help="of each search (20 on Cora and CiteSeer, else 8)")
     parser.add_argument("--workers", type=int, default=2, help="processes, each with one thread (2)")
@@ -53,12 +54,17 @@ def _go(options: argparse.Namespace) -> None:
                 if options.what == "search":
                     budget = options.trials or trials(column), seeds(column)
                     search(column, model, _search_file(options.out, column, model), executor, *budget)
-                else:
-                    name = None if model in MODELS else model
-                    recipe = Recipe.for_dataset(column.dataset, model, name, column.protocol)
-                    run_cell(column, model, recipe, options.out, executor, options.runs or column.runs)
+                    return
+                complete_cell = ablate if options.what == "ablate" else run_cell
+                runs = options.runs or column.runs
+                complete_cell(column, model, shipped(column, model), options.out, executor, runs)
 
             list(threads.map(complete, cells))
+
+
+def shipped(column: Column, name: str) -> Recipe:
+    """The recipe of a model, or of another name."""
+    return Recipe.for_dataset(column.dataset, name=name, protocol=column.protocol)
 
 
 def _cells(options: argparse.Namespace) -> Iterator[tuple[Column, str]]:

@@ -5,7 +5,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy.columns import Column
+from benchmarks.accuracy.columns import MODELS, Column
 from benchmarks.accuracy.workers import train
 from benchmarks.machine import describe
 from gesm.training import Recipe
@@ -53,6 +53,11 @@ def run_cell(column: Column, name: str, recipe: Recipe, folder: Path, executor: 
 
 
 def _command(column: Column, name: str, recipe: Recipe, runs: int) -> str:
-    """What trains the cell again."""
-    recipe_option = f"--model {name}" if name == recipe.model else f"--recipe {name}"
-    return f"gesm train {column.dataset} {recipe_option} --protocol {column.protocol} --runs {runs}"
+    """What trains the cell again, the shipped recipe being as it is now."""
+    base = name if name in MODELS else recipe.model
+    words = ["gesm", "train", column.dataset, "--model" if base == recipe.model else "--recipe", base]
+    before = Recipe.for_dataset(column.dataset, name=base, protocol=column.protocol).to_dict()
+    for key, value in recipe.to_dict().items():
+        if key != "model" and (key not in before or value != before[key]):
+            words += ["--set", f"{key}={'null' if value is None else value}"]
+    return " ".join([*words, "--protocol", column.protocol, "--runs", str(runs)])

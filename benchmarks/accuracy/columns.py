@@ -5,9 +5,13 @@ from dataclasses import dataclass
 from gesm.datasets import registry
 from gesm.errors import GesmError
 
-__all__ = ["COLUMNS", "LOW_LABELS", "MODELS", "Column", "parse"]
+__all__ = ["COLUMNS", "LOW_LABELS", "MODELS", "OWN", "Column", "parse"]
 
-MODELS = ("gesm", "gsm", "mixed_mlp", "mlp", "gcn", "gat", "sgc", "appnp", "gcnii", "mixhop")
+MODELS = ("best", "gesm", "gsm", "mixed_mlp", "mlp", "gcn", "gat", "sgc", "appnp", "gcnii", "mixhop")
+
+
+OWN = MODELS[:4]
+"""gesm's own; "best" is GESM with hop sampling and its consistency."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from benchmarks.accuracy.columns import Column
+from benchmarks.accuracy.columns import OWN, Column
 from gesm.training import Recipe
 
 __all__ = ["base_recipe", "published", "seeds", "space", "trials"]
@@ -50,6 +50,17 @@ SPACES: dict[str, Space] = {
         "lr": [0.003, 0.01],
         "weight_decay": [5e-4, 1e-3, 2e-3],
     },
+    "best": _MIXTURE
+    | _HOPS
+    | {
+        "hidden_channels": [8, 16, 64],
+        "attention_dropout": [0.0, 0.4, 0.7],
+        "structure_weight": [0.0, 0.3, 1.0],
+        "structure_beta": [0.5, 0.8],
+        "input_weight_decay": [None, 5e-4, 5e-3],
+        "consistency_draws": [2],
+        "feature_normalization": ["row"],
+    },
     "mlp": _COMMON | {"hidden_channels": [64, 256], "num_layers": [2, 3]},
     "gcn": _COMMON | {"hidden_channels": [16, 64, 256], "num_layers": [2, 3]},
     "gat": _COMMON | {"hidden_channels": [8, 16], "num_layers": [2, 3]},
@@ -62,6 +73,7 @@ SPACES: dict[str, Space] = {
 }
 # Where an epoch is long: PubMed's takes ten times Cora's, and the four large graphs have up to half a million entries.
 _LARGE: dict[str, Space] = {
+    "best": {"hidden_channels": [8, 16], "K": [4, 8, 14]},
     "gesm": {"hidden_channels": [8, 16], "K": [4, 8, 14]},
     "gsm": {"hidden_channels": [64, 128], "K": [4, 8, 14]},
     "mixed_mlp": {"hidden_channels": [32, 64], "K": [2, 4, 8]},
@@ -96,6 +108,25 @@ _PUBLISHED: dict[str, dict[str, Any]] = {
         "weight_decay": 0.003,
         "feature_normalization": "row",
     },
+    "best": {
+        "K": 14,
+        "hidden_channels": 16,
+        "input_dropout": 0.3,
+        "dropout": 0.3,
+        "attention_dropout": 0.7,
+        "normalization": "col",
+        "structure_weight": 1.0,
+        "structure_beta": 0.8,
+        "lr": 0.003,
+        "weight_decay": 0.003,
+        "input_weight_decay": None,
+        "feature_normalization": "row",
+        "hop_per": "forward",
+        "consistency_draws": 2,
+        "consistency_weight": 1.0,
+        "consistency_temperature": 0.5,
+        "consistency_warmup": 50,
+    },
     "mixed_mlp": {
         "K": 8,
         "hidden_channels": 32,
@@ -127,6 +158,7 @@ _BASE: dict[str, dict[str, Any]] = {
         "patience": 150,
         "feature_normalization": "row",
     },
+    "best": {"model": "gesm", "hop_sampling": "uniform"},
     "gcnii": {"hidden_channels": 64, "input_weight_decay": 5e-4},
 }
 
@@ -142,13 +174,12 @@ def space(column: Column, model: str) -> Space:
 
 def base_recipe(model: str) -> Recipe:
     """The values that a search does not change."""
-    return Recipe(model=model, **(_FIXED | _BASE.get(model, {})))
+    return Recipe(**({"model": model} | _FIXED | _BASE.get(model, {})))
 
 
 def published(model: str) -> dict[str, Any]:
     """The first trial of a search."""
-    own = model in ("gesm", "gsm", "mixed_mlp")
-    return _PUBLISHED[model] if own else _PEERS | _PUBLISHED[model]
+    return _PUBLISHED[model] if model in OWN else _PEERS | _PUBLISHED[model]
 
 
 def trials(column: Column) -> int:

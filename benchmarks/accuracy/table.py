@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.accuracy.ablation import ablation_table
 from benchmarks.accuracy.cells import read_cell
-from benchmarks.accuracy.columns import COLUMNS, LOW_LABELS, MODELS, Column
+from benchmarks.accuracy.columns import COLUMNS, LOW_LABELS, MODELS, OWN, Column
+from gesm.errors import GesmError
+from gesm.training import Recipe
 
 __all__ = ["write_table"]
 
@@ -24,9 +28,23 @@ def write_table(folder: Path) -> None:
             if columns is COLUMNS:
                 for suffix in ("png", "pdf"):
                     (folder / f"accuracy.{suffix}").write_bytes(_figure(cells, suffix))
+    parts.extend(_ablations(folder))
     text = "\n".join(parts)
     (folder / "accuracy.md").write_text(text)
     print(text)
+
+
+def _ablations(folder: Path) -> Iterator[str]:
+    """A section for each recipe that was ablated."""
+    for column in COLUMNS:
+        for name in OWN:
+            try:
+                recipe = Recipe.for_dataset(column.dataset, name=name, protocol=column.protocol)
+            except GesmError:
+                continue
+            text = ablation_table(column, name, recipe, folder)
+            if text.count("\n") > 2:
+                yield f"## {name} on {column.name}, one part changed\n\n{text}\n"
 
 
 def _axes(cells: Cells) -> tuple[list[str], list[Column]]:
@@ -91,7 +109,7 @@ def _figure(cells: Cells, suffix: str) -> bytes:
     for axis, column in zip(axes, columns, strict=True):
         for place, model in enumerate(reversed(models)):
             if cell := cells.get((model, column)):
-                color = "tab:blue" if model in MODELS[:3] else "tab:gray"
+                color = "tab:blue" if model in OWN else "tab:gray"
                 test = cell["test"]
                 axis.errorbar(100 * test["mean"], place, xerr=100 * test["ci95"], fmt="o", color=color, markersize=4)
         axis.set_title(column.name, fontsize=9)

@@ -5,7 +5,7 @@ from concurrent.futures import Future
 import pytest
 
 from benchmarks.accuracy import __main__ as program
-from benchmarks.accuracy import cells, search, spaces, table, workers
+from benchmarks.accuracy import ablation, cells, search, spaces, table, workers
 from benchmarks.accuracy.columns import COLUMNS, LOW_LABELS, MODELS, Column, parse
 from gesm.datasets import registry
 from gesm.errors import GesmError
@@ -109,44 +109,65 @@ def test_a_killed_search_goes_on(tmp_path, trained):
 
 
 def test_a_killed_cell_goes_on_and_another_recipe_starts_anew(tmp_path, trained):
-    recipe = Recipe(model="gcn", dropout=0.5)
+    recipe = Recipe.for_dataset("citeseer", "gsm").replace(dropout=0.5)
     trained.left = 2
     with pytest.raises(KeyboardInterrupt):
-        cells.run_cell(CITESEER, "gcn", recipe, tmp_path, Here(), 4)
+        cells.run_cell(CITESEER, "gsm", recipe, tmp_path, Here(), 4)
     trained.left = 10**6
-    cell = cells.run_cell(CITESEER, "gcn", recipe, tmp_path, Here(), 4)
+    cell = cells.run_cell(CITESEER, "gsm", recipe, tmp_path, Here(), 4)
     assert [seed for _, seed in trained.seen] == [0, 1, 0, 1, 2, 3]  # this executor runs all before the first is kept
     assert cell["test"]["mean"] == pytest.approx(0.5015)
-    assert cell["command"] == ("gesm train citeseer --model gcn --protocol public --runs 4")
-    assert cells.run_cell(CITESEER, "gcn", recipe, tmp_path, Here(), 4) == cell
+    assert cell["command"] == ("gesm train citeseer --model gsm --set dropout=0.5 --protocol public --runs 4")
+    assert cells.run_cell(CITESEER, "gsm", recipe, tmp_path, Here(), 4) == cell
     assert len(trained.seen) == 6
-    again = cells.run_cell(CITESEER, "gcn", recipe.replace(dropout=0.2), tmp_path, Here(), 2)
+    again = cells.run_cell(CITESEER, "gsm", recipe.replace(dropout=0.2), tmp_path, Here(), 2)
     assert again["recipe"]["dropout"] == 0.2
     assert len(trained.seen) == 8
-    assert [path.name for path in tmp_path.iterdir()] == ["citeseer-public-gcn.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["citeseer-public-gsm.json"]
 
 
 def test_runs_that_were_kept_are_not_made_again(tmp_path, trained):
-    recipe = Recipe(model="gcn", dropout=0.5)
+    recipe = Recipe.for_dataset("citeseer", "gsm").replace(dropout=0.5)
     line = {"seed": 0, "recipe": recipe.to_dict(), "record": record(recipe.to_dict(), 0, True)}
-    (tmp_path / "citeseer-public-gcn.jsonl").write_text(json.dumps(line) + "\n")
-    cells.run_cell(CITESEER, "gcn", recipe, tmp_path, Here(), 2)
+    (tmp_path / "citeseer-public-gsm.jsonl").write_text(json.dumps(line) + "\n")
+    cells.run_cell(CITESEER, "gsm", recipe, tmp_path, Here(), 2)
     assert trained.seen == [(0.5, 1)]
 
 
 def test_the_table(tmp_path, trained, capsys):
-    for model, rate in (("gesm", 0.5), ("gcn", 0.7)):
+    for model, rate in (("gesm", 0.5), ("gsm", 0.7)):
         for column in (CITESEER, Column("cora", "1%")):
             cells.run_cell(column, model, Recipe(model=model, dropout=rate), tmp_path, Here(), 3)
     table.write_table(tmp_path)
     text = (tmp_path / "accuracy.md").read_text()
     assert "| gesm | 50.10 ± 0.10 (0.25) |" in text
-    assert "| gcn | **70.10 ± 0.10 (0.25)** |" in text
+    assert "| gsm | **70.10 ± 0.10 (0.25)** |" in text
     assert "cora:1%, 3 runs" in text
     assert "2 / 100" in text
     assert text in capsys.readouterr().out
     assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "accuracy.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_an_ablation_changes_one_part_at_a_time(tmp_path, trained):
+    recipe = Recipe.for_dataset("citeseer")
+    parts = ablation.variants(recipe)
+    assert all(recipe.replace(**change) != recipe for change in parts.values())
+    assert {"no attention (GSM of the same width)", "additive score", "no structure loss", "K = 2", "twice the heads"} < {
+        *parts
+    }
+    assert "K = 14" not in parts
+    assert "no input dropout" not in parts
+    assert ablation.ablation_table(CITESEER, "gesm", recipe, tmp_path) == ""
+    ablation.ablate(CITESEER, "gesm", recipe, tmp_path, Here(), 3)
+    text = ablation.ablation_table(CITESEER, "gesm", recipe, tmp_path)
+    assert len(text.splitlines()) == 3 + len(parts)
+    assert "| additive score | 30.10 ± 0.10 | +0.00 ± 0.00 |" in text
+    cell = cells.read_cell(tmp_path, CITESEER, "gesm-additive-score")
+    assert cell["command"] == "gesm train citeseer --model gesm --set score=additive --protocol public --runs 3"
+    table.write_table(tmp_path)
+    assert "## gesm on citeseer, one part changed" in (tmp_path / "accuracy.md").read_text()
+    assert "heads" not in " ".join(ablation.variants(Recipe(model="gsm")))
 
 
 def test_a_real_run_with_and_without_the_test_set():
