@@ -2,10 +2,13 @@ import json
 import sys
 from concurrent.futures import Future
 
+import numpy as np
 import pytest
+import torch
+from torch_geometric.data import Data
 
 from benchmarks.accuracy import __main__ as program
-from benchmarks.accuracy import ablation, cells, search, spaces, table, workers
+from benchmarks.accuracy import ablation, cells, lookup, search, spaces, table, workers
 from benchmarks.accuracy.columns import COLUMNS, LOW_LABELS, MODELS, Column, parse
 from gesm.datasets import registry
 from gesm.errors import GesmError
@@ -204,3 +207,18 @@ def test_the_program(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         program.main()
     assert "there is no column 'reddit'" in capsys.readouterr().err
+
+
+def test_the_lookup_of_labels():
+    x = torch.tensor([[0.0], [1.0], [1.0], [0.0], [2.0]])
+    y = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0], [1.0, 0.0], [torch.nan, torch.nan]])
+    train, test = torch.tensor([1, 1, 1, 0, 0]) > 0, torch.tensor([0, 0, 0, 1, 0]) > 0
+    data = Data(x=x, y=y, train_mask=train, test_mask=test)
+    found = lookup.measure(data, np.array([7, 8, 9, 8, 5]))
+    assert found["lookup by features"] == {"micro_f1": 1.0, "known": 1.0, "keys": 3}
+    assert found["lookup by gene"]["micro_f1"] == 0.0
+    assert found["all ones"]["micro_f1"] == pytest.approx(2 / 3)
+    assert found["test labels found verbatim in training"] == 1.0
+    mean, known = lookup.lookup(["a", "b", "c"], torch.eye(3), torch.tensor([0, 1]), torch.tensor([2]))
+    assert mean.tolist() == [[0.5, 0.5, 0.0]]
+    assert known == 0.0
