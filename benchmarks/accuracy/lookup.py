@@ -1,8 +1,8 @@
 """PPI without a model: labels looked up among the training nodes, by gene or by features, and all labels set.
 
-`python -m benchmarks.accuracy.lookup --json FILE`. The same genes with the same labels recur in all 24 graphs of PPI, so that
-a test node's labels stand in the training graphs already; what a model reaches above the lookup by features may be genes it has
-learned by heart. Gene numbers come with the recovered copy of PPI alone (`extra/*_gene_id.npy`), and most labels of that copy were
+`python -m benchmarks.accuracy.lookup --json FILE`. The same genes with the same labels recur in all 24 graphs of PPI: a test
+node's labels stand in the training graphs already, and what a model reaches above the lookup by features may be learned by
+heart. Gene numbers come with the recovered copy of PPI alone (`extra/*_gene_id.npy`), and most labels of that copy were
 themselves carried from graph to graph by gene: there the lookup by gene is right by construction.
 """
 
