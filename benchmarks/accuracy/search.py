@@ -39,7 +39,7 @@ def search(column: Column, model: str, path: Path, executor: Executor, trials: i
     for line in lines:
         past = optuna.trial.create_trial(params=line["params"], distributions=distributions, value=_value(line))
         optimizer.add_trial(past)
-    base = base_recipe(model)
+    base = base_recipe(column, model)
     for number in range(len(lines), trials):
         if number == 0:
             optimizer.enqueue_trial(published(model))

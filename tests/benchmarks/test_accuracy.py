@@ -73,7 +73,7 @@ def test_every_space_holds_recipes_and_the_published_one(column, model):
     choices, first = spaces.space(column, model), spaces.published(model)
     assert set(first) == set(choices)
     assert all(first[key] in values for key, values in choices.items())
-    base = spaces.base_recipe(model)
+    base = spaces.base_recipe(column, model)
     for key, values in choices.items():
         for value in values:
             base.replace(**{key: value})
