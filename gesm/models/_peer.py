@@ -32,7 +32,7 @@ class Peer(nn.Module):
 
     @property
     def p(self) -> float:
-        """Dropout probability now: 0 in evaluation."""
+        """The dropout probability, in evaluation 0."""
         return self.dropout if self.training else 0.0
 
     def walk(self, x: Tensor, edge_index: Any, edge_weight: Tensor | None) -> Graph:
