@@ -1,4 +1,7 @@
-"""Makes the accuracy table: `search` on validation, `recipes`, `run`, `ablate`, `table`; all go on where a killed one was."""
+"""Makes the accuracy table: `run` trains what is missing with the shipped recipes, `table` writes it, by default both.
+
+The recipes come from `search` on validation and `recipes`; `ablate` changes one part at a time. All go on where a killed one was.
+"""
 
 import argparse
 from collections.abc import Iterator
@@ -22,13 +25,11 @@ RESULTS = Path(__file__).parents[1] / "results" / "accuracy"
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
-    parser.add_argument("what", choices=["search", "recipes", "run", "ablate", "table"])
+    parser.add_argument("what", nargs="?", choices=["search", "recipes", "run", "ablate", "table"], help="(run, then table)")
     parser.add_argument("--columns", default="all", help="all, low-labels, or names such as cora,photo:60/20/20 (all)")
     parser.add_argument("--models", default=",".join(MODELS), help="comma-separated (all)")
     parser.add_argument("--runs", type=int, default=None, help="of each cell (20 on the citation graphs, else 10)")
-    parser.add_argument(
-        "--trials", type=int, default=None, help="of each search (20 on Cora and CiteSeer, 8 on PubMed, 6)"
-    )
+    parser.add_argument("--trials", type=int, default=None, help="of each search (20 on Cora and CiteSeer, 8 on PubMed, 6)")
     parser.add_argument("--workers", type=int, default=2, help="processes, each with one thread (2)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder (benchmarks/results/accuracy)")
     options = parser.parse_args()
@@ -41,13 +42,11 @@ def main() -> None:
 
 def _go(options: argparse.Namespace) -> None:
     cells = list(_cells(options))
-    if options.what == "table":
-        write_table(options.out)
-    elif options.what == "recipes":
+    if options.what == "recipes":
         for column, model in cells:
             if (file := _search_file(options.out, column, model)).exists():
                 _ship(chosen(file), column, model)
-    else:
+    elif options.what != "table":
         # As many threads as workers: each follows one cell, and a cell's runs fill the gaps of the others.
         with pool(options.workers) as executor, ThreadPoolExecutor(options.workers) as threads:
 
@@ -62,6 +61,8 @@ def _go(options: argparse.Namespace) -> None:
                 complete_cell(column, model, shipped(column, model), options.out, executor, runs)
 
             list(threads.map(complete, cells))
+    if options.what in (None, "table"):
+        write_table(options.out)
 
 
 def shipped(column: Column, name: str) -> Recipe:
