@@ -1,6 +1,7 @@
 """Makes the accuracy table: `run` trains what is missing with the shipped recipes, `table` writes it, by default both.
 
-The recipes come from `search` on validation and `recipes`; `ablate` changes one part at a time. All go on where a killed one was.
+The recipes come from `search` on validation and `recipes`; `ablate` changes one part at a time. Each goes on where a killed one
+was.
 """
 
 import argparse
@@ -27,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
     parser.add_argument("what", nargs="?", choices=["search", "recipes", "run", "ablate", "table"], help="(run, then table)")
     parser.add_argument("--columns", default="all", help="all, low-labels, or names such as cora,photo:60/20/20 (all)")
-    parser.add_argument("--models", default=",".join(MODELS), help="comma-separated (all)")
+    parser.add_argument("--models", help="comma-separated (all; to train, all that have a recipe)")
     parser.add_argument("--runs", type=int, default=None, help="of each cell (20 on the citation graphs, else 10)")
     parser.add_argument("--trials", type=int, default=None, help="of each search (20 on Cora and CiteSeer, 8 on PubMed, 6)")
     parser.add_argument("--workers", type=int, default=2, help="processes, each with one thread (2)")
@@ -56,6 +57,8 @@ def _go(options: argparse.Namespace) -> None:
                     budget = options.trials or trials(column), seeds(column)
                     search(column, model, _search_file(options.out, column, model), executor, *budget)
                     return
+                if options.models is None and not has_recipe(column, model):
+                    return
                 complete_cell = ablate if options.what == "ablate" else run_cell
                 runs = options.runs or column.runs
                 complete_cell(column, model, shipped(column, model), options.out, executor, runs)
@@ -70,9 +73,17 @@ def shipped(column: Column, name: str) -> Recipe:
     return Recipe.for_dataset(column.dataset, name=name, protocol=column.protocol)
 
 
+def has_recipe(column: Column, name: str) -> bool:
+    """Whether a recipe is shipped."""
+    try:
+        return bool(shipped(column, name))
+    except GesmError:
+        return False
+
+
 def _cells(options: argparse.Namespace) -> Iterator[tuple[Column, str]]:
     for column in parse(options.columns):
-        for model in options.models.split(","):
+        for model in (options.models or ",".join(MODELS)).split(","):
             yield column, model.strip()
 
 
