@@ -85,12 +85,12 @@ def combine(work: Items, part: Tensor, out: Tensor, add: Tensor | None = None, c
 
     The tensors may differ in width: of each, its own columns are read or written.
     """
-    width = part.size(1)
+    width = max(part.size(1), out.size(1))
     BW = min(power_of_two(width), 128)
     tensors, strides, widths = optional(out, add=add, out=out, copy=copy)
     launch(
         _combine, (work.split_row.numel() if work.num_slots else 0, triton.cdiv(width, BW)),
-        work.split_row, work.split_start, part, *tensors, *strides, WIDTH=width, **widths, ACC=tl_dtype(part.dtype), BS=16,
+        work.split_row, work.split_start, part, *tensors, *strides, WIDTH=part.size(1), **widths, ACC=tl_dtype(part.dtype), BS=16,
         BW=BW, num_warps=4,
     )  # fmt: skip
 

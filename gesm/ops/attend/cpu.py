@@ -12,7 +12,7 @@ from torch import Tensor
 from gesm.ops._memory import empty
 from gesm.ops._random import dropout_scale, dropout_threshold, keep_mask
 from gesm.ops._sparse import Block, blocks, csr_matmul, csr_sddmm, segment_max, segment_sum
-from gesm.ops.attend.scores import ALL
+from gesm.ops.attend.scores import ALL, by_edge
 
 __all__ = ["attend", "attend_backward"]
 
@@ -50,12 +50,6 @@ def _weighted_sum(block: Block, alpha: Tensor, x: Tensor, residual: bool, out: T
     csr_matmul(matrix, x, add=x[rows] if residual else None, out=out[rows])
 
 
-def _by_edge(value: Tensor, block: Block) -> Tensor:
-    """[entries, 1] weights, or [entries, heads] scores."""
-    value = value[block.entries]
-    return value.unsqueeze(1) if value.dim() == 1 else value
-
-
 def attend(
     rowptr: Tensor,
     col: Tensor,
@@ -76,7 +70,7 @@ def attend(
     for block in blocks(rowptr, col, heads):
         a = score_dst[block.rows].index_select(0, block.row)
         c = score_src.index_select(0, col[block.entries])
-        s = ALL[score].forward(_by_edge(value, block), a, c, out=a)
+        s = ALL[score].forward(by_edge(value[block.entries]), a, c, out=a)
         alpha, lse[block.rows] = _softmax_(block, s)
         if p > 0:
             alpha *= _keep(block, alpha, seed, p)
@@ -112,7 +106,7 @@ def attend_backward(
     alpha, grad_src_edge = (x.new_empty(col.numel(), heads) for _ in range(2))
 
     for block in blocks(rowptr, col, heads):
-        w = _by_edge(value, block)
+        w = by_edge(value[block.entries])
         a = score_dst[block.rows].index_select(0, block.row)
         c = score_src.index_select(0, col[block.entries])
         s = ALL[score].forward(w, a, c)

@@ -6,9 +6,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["ALL", "NEGATIVE_SLOPE", "SCORES", "Score"]
+__all__ = ["ALL", "NEGATIVE_SLOPE", "SCORES", "Score", "by_edge"]
 
 NEGATIVE_SLOPE = 0.2  # of the additive score's LeakyReLU, as in GAT
+
+
+def by_edge(value: Tensor) -> Tensor:
+    """Weights [E] as [E, 1]; given scores [E, heads] as they are."""
+    return value.unsqueeze(1) if value.dim() == 1 else value
 
 
 class Score(NamedTuple):

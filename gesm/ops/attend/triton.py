@@ -211,7 +211,7 @@ def _targets(row, start, end, slot, num_items, col, value, a, c, lse, delta, t, 
             j = tl.load(col + o_e, mask=on_e, other=0).to(tl.int64)
             b_c = tl.load(c + j[:, :, None] * HEADS + o_h[None, :, :], mask=on, other=0)
             b_s = _score(b_w, b_a, b_c, SCORE)
-        b_p = tl.where(on, tl.exp(b_s - b_lse), 0.0)
+        b_p = tl.exp(tl.where(on, b_s - b_lse, LOWEST))
         b_ds = tl.load(t + o_eh, mask=on, other=0) - b_p * b_delta
         if SCORE == "product":
             if VALUE:

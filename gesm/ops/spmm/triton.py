@@ -67,8 +67,8 @@ def multiply_add(
     copy: Tensor | None = None,
 ) -> None:
     """out = A x (+ add), written to `copy` as well; all may be blocks of columns, and padded ones, of something wider."""
-    work, width, tile = items(rowptr), x.size(1), _tile(x.size(1))
-    part = slots(work, width, like=x)
+    work, width = items(rowptr), max(x.size(1), out.size(1))  # what pads `out` is written too, with zeros
+    part, tile = slots(work, x.size(1), like=x), _tile(width)
     tensors, strides, widths = optional(out, x=x, add=add, out=out, copy=copy)
     unit = math.gcd(x.stride(0), 16)  # tells the compiler how far rows are aligned
     strides[0] //= unit
