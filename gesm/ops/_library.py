@@ -57,7 +57,7 @@ def backend(device: torch.device) -> str:
 
 
 def kernel_dtype(dtype: torch.dtype, name: str) -> torch.dtype:
-    """The type in which the kernels of the backend `name` take x: half precisions as they are only where memory is theirs to save."""
+    """The type in which the kernels of the backend `name` take x: only Triton's take half precisions as they are."""
     return torch.float32 if name != "triton" and dtype in (torch.float16, torch.bfloat16) else dtype
 
 

@@ -90,8 +90,8 @@ def combine(work: Items, part: Tensor, out: Tensor, add: Tensor | None = None, c
     tensors, strides, widths = optional(out, add=add, out=out, copy=copy)
     launch(
         _combine, (work.split_row.numel() if work.num_slots else 0, triton.cdiv(width, BW)),
-        work.split_row, work.split_start, part, *tensors, *strides, WIDTH=part.size(1), **widths, ACC=tl_dtype(part.dtype), BS=16,
-        BW=BW, num_warps=4,
+        work.split_row, work.split_start, part, *tensors, *strides,
+        WIDTH=part.size(1), **widths, ACC=tl_dtype(part.dtype), BS=16, BW=BW, num_warps=4,
     )  # fmt: skip
 
 

@@ -130,7 +130,7 @@ class Recipe:
             allowed = [name for name in allowed if name not in _foreign(model)]
         for key in values:
             if key not in allowed:
-                close = difflib.get_close_matches(str(key), allowed, n=1, cutoff=0.45)
+                close = difflib.get_close_matches(str(key), allowed, n=1, cutoff=0.55)
                 hint = f" (did you mean {close[0]!r}?)" if close else ""
                 raise GesmError(f"{source}: {model} has no key {key!r}{hint}; allowed keys: {', '.join(allowed)}")
         try:

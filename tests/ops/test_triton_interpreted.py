@@ -69,5 +69,5 @@ for device in ("cpu", "cuda"):
 
 def test_on_the_cpu_it_takes_the_interpreter():
     pytest.importorskip("triton")
-    with use_backend("triton"), pytest.raises(GesmError, match="tensors are on cpu; .* TRITON_INTERPRET=1"):
+    with use_backend("triton"), pytest.raises(GesmError, match=r"tensors are on cpu; .* TRITON_INTERPRET=1"):
         backend(torch.device("cpu"))

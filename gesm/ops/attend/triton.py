@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gesm.ops._random import dropout_scale, dropout_threshold
+from gesm.ops._random import dropout_threshold
 from gesm.ops._rows import Items, items
 from gesm.ops._triton import combine, keep, launch, power_of_two, slots, tl_dtype
 from gesm.ops.attend.scores import NEGATIVE_SLOPE
@@ -32,7 +32,7 @@ def _score(w, a, c, SCORE: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=["threshold"])
-def _forward(row, start, end, slot, col, value, x, a, c, seed, threshold, scale, out, lse, part_m, part_l, part,
+def _forward(row, start, end, slot, col, value, x, a, c, seed, threshold, out, lse, part_m, part_l, part,
              HEADS: tl.constexpr, D: tl.constexpr, SCORE: tl.constexpr, DROP: tl.constexpr, RESIDUAL: tl.constexpr,
              ACC: tl.constexpr, BE: tl.constexpr, BH: tl.constexpr, BD: tl.constexpr):  # fmt: skip
     i_item = tl.program_id(0).to(tl.int64)
@@ -61,7 +61,7 @@ def _forward(row, start, end, slot, col, value, x, a, c, seed, threshold, scale,
         b_old = tl.exp(b_m - b_top)
         b_l = b_l * b_old + b_p
         if DROP:
-            b_p = tl.where(keep(o_eh, seed, threshold), b_p * scale, 0.0)
+            b_p = tl.where(keep(o_eh, seed, threshold), b_p * (65536 / (65536 - threshold).to(ACC)), 0.0)
         on = on_e[:, None, None] & on_hd[None, :, :]
         b_x = tl.load(x + j[:, None, None] * (HEADS * D) + o_hd[None, :, :], mask=on, other=0).to(ACC)
         b_acc = b_acc * b_old[:, :, None] + b_p[:, :, None] * b_x
@@ -116,7 +116,7 @@ def _merge(split_row, split_start, part_m, part_l, part, x, out, lse, HEADS: tl.
 
 
 @triton.jit(do_not_specialize=["threshold"])
-def _sources(row, start, end, slot, target, to_csc, value, x, a, c, lse, grad, seed, threshold, scale, t, grad_x, part,
+def _sources(row, start, end, slot, target, to_csc, value, x, a, c, lse, grad, seed, threshold, t, grad_x, part,
              HEADS: tl.constexpr, D: tl.constexpr, SCORE: tl.constexpr, DROP: tl.constexpr, RESIDUAL: tl.constexpr,
              ACC: tl.constexpr, BE: tl.constexpr, BH: tl.constexpr, BD: tl.constexpr):  # fmt: skip
     i_item = tl.program_id(0).to(tl.int64)
@@ -143,7 +143,7 @@ def _sources(row, start, end, slot, target, to_csc, value, x, a, c, lse, grad, s
             b_s = _score(b_w, tl.load(a + o_ih, mask=on_eh, other=0), b_c, SCORE)
         b_p = tl.where(on_eh, tl.exp(b_s - tl.load(lse + o_ih, mask=on_eh, other=0)), 0.0)
         if DROP:
-            b_p = tl.where(keep(o_kh, seed, threshold), b_p * scale, 0.0)
+            b_p = tl.where(keep(o_kh, seed, threshold), b_p * (65536 / (65536 - threshold).to(ACC)), 0.0)
         on = on_e[:, None, None] & on_hd[None, :, :]
         b_g = tl.load(grad + i[:, None, None] * (HEADS * D) + o_hd[None, :, :], mask=on, other=0).to(ACC)
         tl.store(t + o_kh, b_p * tl.sum(b_g * b_x, 2), mask=on_eh)
@@ -239,9 +239,9 @@ def _wide_tile(heads: int, d: int, dtype: torch.dtype) -> dict[str, int]:
 
 
 def _narrow_tile(heads: int) -> dict[str, int]:
-    """Rows, edges and heads of a program: 8 elements a thread."""
+    """Rows, edges and heads of a program: 4 elements a thread."""
     BH, BE = power_of_two(heads), 8
-    return {"BR": max(1024 // (BE * BH), 1), "BE": BE, "BH": BH, "num_warps": 4}
+    return {"BR": max(512 // (BE * BH), 1), "BE": BE, "BH": BH, "num_warps": 4}
 
 
 def _runs(work: Items) -> tuple[Tensor, ...]:
@@ -270,7 +270,7 @@ def attend(
     tile = _wide_tile(heads, d, x.dtype)
     launch(
         _forward, (work.num_items, triton.cdiv(heads, tile["BH"])),
-        *_runs(work), col, value, x, a, c, seed, threshold, dropout_scale(threshold), out, lse, part_m, part_l, part,
+        *_runs(work), col, value, x, a, c, seed, threshold, out, lse, part_m, part_l, part,
         SCORE=score, DROP=p > 0, **shared, **tile,
     )  # fmt: skip
     launch(
@@ -310,7 +310,7 @@ def attend_backward(
     ACC = tl_dtype(part.dtype)
     launch(
         _sources, (by_source.num_items, triton.cdiv(heads, tile["BH"])),
-        *_runs(by_source), row, to_csc, value, x, a, c, lse, grad, seed, threshold, dropout_scale(threshold), t, grad_x, part,
+        *_runs(by_source), row, to_csc, value, x, a, c, lse, grad, seed, threshold, t, grad_x, part,
         HEADS=heads, D=d, SCORE=score, DROP=p > 0, RESIDUAL=residual, ACC=ACC, **tile,
     )  # fmt: skip
     combine(by_source, part, grad_x.flatten(1), grad.flatten(1) if residual else None)
