@@ -56,6 +56,7 @@ class CapturedStep:
 
     def __init__(self, step: Callable[[], Tensor], optimizer: torch.optim.Optimizer):
         self.step, self.optimizer = step, optimizer
+        self.device = optimizer.param_groups[0]["params"][0].device
         self.calls, self.graph, self.loss = 0, None, None
 
     def __call__(self) -> Tensor:
@@ -66,13 +67,13 @@ class CapturedStep:
         if self.graph is None:
             self.optimizer.zero_grad()  # the gradients' memory shall be the graph's own
             self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
+            with torch.cuda.graph(self.graph, stream=torch.cuda.Stream(self.device)):
                 self.loss = self.step()
         self.graph.replay()
         return self.loss
 
     def _aside(self) -> Tensor:
-        stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
+        stream, current = torch.cuda.Stream(self.device), torch.cuda.current_stream(self.device)
         stream.wait_stream(current)
         with torch.cuda.stream(stream):
             loss = self.step()

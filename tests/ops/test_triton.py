@@ -248,6 +248,22 @@ def test_a_layer_in_training(device):
         assert_matches(actual, want, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_compiles_without_graph_breaks(device):
+    torch._dynamo.reset()
+    x, edge_index = torch.randn(12, 6), torch.randint(12, (2, 30))
+    edge_index[:, :5] = torch.arange(5)  # in a traced graph what self-loops displace stands behind the last row
+    x, edge_index, weight = x.to(device), edge_index.to(device), torch.rand(30, device=device, requires_grad=True)
+    layer = GESMConv(6, 3, 2, K=1, heads=1).to(device)
+    compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend="aot_eager")
+    with use_backend("triton"):
+        outs = [f(x, edge_index, weight) for f in (compiled, layer)]
+        grads = [torch.autograd.grad(out.square().sum(), [weight, *layer.parameters()]) for out in outs]
+    assert_matches(*outs, rtol=1e-4, atol=1e-5)
+    for actual, want in zip(*grads, strict=True):
+        assert_matches(actual, want, rtol=1e-4, atol=1e-4)
+
+
 def test_opcheck(device):
     graph = random_graph(9, 30).to(device)
     x, a, c = (torch.randn(9, *shape, device=device) for shape in ((2, 3), (2,), (2,)))

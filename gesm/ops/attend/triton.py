@@ -238,10 +238,10 @@ def _wide_tile(heads: int, d: int, dtype: torch.dtype) -> dict[str, int]:
     return {"BE": min(max(elements // (BH * BD), 1), 16), "BH": BH, "BD": BD, "num_warps": num_warps}
 
 
-def _narrow_tile(heads: int) -> dict[str, int]:
-    """Rows, edges and heads of a program: 4 elements a thread."""
+def _narrow_tile(heads: int, dtype: torch.dtype) -> dict[str, int]:
+    """Rows, edges and heads of a program: 4 elements a thread, 2 of 8 bytes."""
     BH, BE = power_of_two(heads), 8
-    return {"BR": max(512 // (BE * BH), 1), "BE": BE, "BH": BH, "num_warps": 4}
+    return {"BR": max((256 if dtype is torch.float64 else 512) // (BE * BH), 1), "BE": BE, "BH": BH, "num_warps": 4}
 
 
 def _runs(work: Items) -> tuple[Tensor, ...]:
@@ -316,7 +316,7 @@ def attend_backward(
     combine(by_source, part, grad_x.flatten(1), grad.flatten(1) if residual else None)
 
     def edge_sums(work: Items, out: Tensor, order: Tensor | None = None, index: Tensor | None = None) -> None:
-        tile, part = _narrow_tile(heads), slots(work, heads, like=out)
+        tile, part = _narrow_tile(heads, out.dtype), slots(work, heads, like=out)
         launch(
             _edge_sums, (triton.cdiv(work.num_items, tile["BR"]),),
             *_runs(work), work.num_items, col if order is None else order, col if index is None else index, t, a, out, part,
@@ -327,7 +327,7 @@ def attend_backward(
     delta = torch.empty_like(lse)
     edge_sums(by_target, delta)
     grad_value = torch.zeros_like(value) if needs_value and score != "given" else value.new_empty(0)
-    tile, part = _narrow_tile(heads), slots(by_target, heads, like=a)
+    tile, part = _narrow_tile(heads, a.dtype), slots(by_target, heads, like=a)
     launch(
         _targets, (triton.cdiv(by_target.num_items, tile["BR"]),),
         *_runs(by_target), by_target.num_items, col, value, a, c, lse, delta, t, grad_value, grad_dst, part,
