@@ -263,7 +263,10 @@ class Graph:
 
     def _keep(self, key: Any, make: Callable[[], Any]) -> Any:
         """What `make` derives from the weights, kept unless a gradient flows through them."""
-        if torch.compiler.is_compiling() or (self.weight is not None and not is_constant(self.weight)):
+        if torch.compiler.is_compiling():
+            constant = self.weight is None or not self.weight.requires_grad
+            return self._cache[key] if constant and key in self._cache else make()
+        if self.weight is not None and not is_constant(self.weight):
             return make()
         if key not in self._cache:
             with torch.inference_mode(False):  # what evaluation leaves here, the next training step uses

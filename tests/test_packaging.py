@@ -29,7 +29,7 @@ def test_version_is_the_same_everywhere():
 
 
 def test_extras():
-    assert set(METADATA.get_all("Provides-Extra")) == {"ogb", "scatter", "recsys", "bench", "docs", "test", "dev"}
+    assert set(METADATA.get_all("Provides-Extra")) == {"ogb", "triton", "scatter", "recsys", "bench", "docs", "test", "dev"}
 
 
 def test_a_plain_installation_needs_no_compiled_extension():

@@ -19,7 +19,7 @@ PUBLIC = {
         "StructureLoss",
     ],
     "gesm.nn.functional": ["hop_probabilities", "hop_sampling"],
-    "gesm.ops": ["attend", "attention_weights", "backend", "dropout_linear", "mix", "spmm", "use_backend"],
+    "gesm.ops": ["attend", "attend_scores", "attention_weights", "backend", "dropout_linear", "mix", "spmm", "use_backend"],
     "gesm.recommend": [
         "Comparison",
         "EmbeddingPropagation",

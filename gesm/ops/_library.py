@@ -1,18 +1,31 @@
 """The operator library and the choice of backend."""
 
+import importlib
+import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 from gesm.errors import GesmError
 
-__all__ = ["LIBRARY", "backend", "use_backend"]
+__all__ = ["INTERPRETED", "LIBRARY", "backend", "kernel_dtype", "register", "use_backend"]
+
+
+def _has_triton() -> bool:
+    try:
+        return importlib.util.find_spec("triton") is not None
+    except (ImportError, ValueError):
+        return False
+
 
 LIBRARY = torch.library.Library("gesm", "FRAGMENT")
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # Triton reads it when a kernel is decorated
 _ALLOWED = ("auto", "reference", "cpu", "triton")
-_FAST = {"cpu": "cpu"}  # device type -> fast backend
+_TRITON = _has_triton()  # found, not imported: only its first kernel imports it
+_FAST = {"cpu": "cpu"} | ({"cuda": "triton"} if _TRITON else {})  # device type -> fast backend
 
 
 def backend(device: torch.device) -> str:
@@ -26,11 +39,43 @@ def backend(device: torch.device) -> str:
         return _FAST.get(device.type, "reference")
     if choice not in _ALLOWED:
         raise GesmError(f"GESM_BACKEND must be one of {', '.join(_ALLOWED)}, got {choice!r}")
-    if choice != "reference" and choice not in _FAST.values():
-        raise GesmError(f"GESM_BACKEND={choice} was asked for, but this installation has no {choice} kernels; use auto")
-    if choice != "reference" and _FAST.get(device.type) != choice:
-        raise GesmError(f"GESM_BACKEND={choice} was asked for, but the tensors are on {device}; move them or use auto")
-    return choice
+    if choice == "reference" or _FAST.get(device.type) == choice:
+        return choice
+    if choice == "triton":
+        if not _TRITON:
+            raise GesmError(
+                "GESM_BACKEND=triton was asked for, but Triton is not installed; pip install 'gesm[triton]', or use auto"
+            )
+        if device.type == "cpu" and INTERPRETED:
+            return choice
+        if device.type == "cpu":
+            raise GesmError(
+                "GESM_BACKEND=triton was asked for, but the tensors are on cpu; move them to a GPU, use auto, or, to test the "
+                "kernels without a GPU, set TRITON_INTERPRET=1 before Python starts"
+            )
+    raise GesmError(f"GESM_BACKEND={choice} was asked for, but the tensors are on {device}; move them or use auto")
+
+
+def kernel_dtype(dtype: torch.dtype, name: str) -> torch.dtype:
+    """The type in which the kernels of the backend `name` take x: only Triton's take half precisions as they are."""
+    return torch.float32 if name != "triton" and dtype in (torch.float16, torch.bfloat16) else dtype
+
+
+def register(name: str, cpu: Callable, triton: str) -> None:
+    """The kernels of `gesm::name`: `cpu` for the CPU, and for CUDA the function of that name in the module `triton`.
+
+    That module, and Triton with it, is imported by the first call. Under Triton's interpreter CPU tensors go there too if
+    `GESM_BACKEND` says so.
+    """
+
+    def on_triton(*args: Any) -> Any:
+        return getattr(importlib.import_module(triton), name)(*args)
+
+    def interpreted(*args: Any) -> Any:
+        return (on_triton if backend(torch.device("cpu")) == "triton" else cpu)(*args)
+
+    torch.library.impl(f"gesm::{name}", "CPU", torch.no_grad()(interpreted if INTERPRETED else cpu))
+    torch.library.impl(f"gesm::{name}", "CUDA", torch.no_grad()(on_triton))
 
 
 @contextmanager

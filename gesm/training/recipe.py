@@ -85,6 +85,8 @@ class Recipe:
         consistency_warmup: Epochs over which that weight grows from 0.
         graphs_per_step: Training graphs behind one optimiser step.
         eval_every: Epochs between evaluations.
+        accelerate: ``cuda_graph`` captures the training step and launches it as one, ``compile`` sends model and loss
+            through ``torch.compile``; both for one training graph of fixed depth.
 
     Raises:
         GesmError: On an unknown model, a wrong type or a value out of range.
@@ -123,6 +125,7 @@ class Recipe:
     consistency_warmup: int = _number(0, 0)
     graphs_per_step: int = _number(1, 1)
     eval_every: int = _number(1, 1)
+    accelerate: str = _choice("none", "none", "cuda_graph", "compile")
 
     def __post_init__(self):
         for f in dataclasses.fields(self):
@@ -150,7 +153,7 @@ class Recipe:
             allowed = [name for name in allowed if name not in _foreign(model)]
         for key in values:
             if key not in allowed:
-                close = difflib.get_close_matches(str(key), allowed, n=1, cutoff=0.45)
+                close = difflib.get_close_matches(str(key), allowed, n=1, cutoff=0.55)
                 hint = f" (did you mean {close[0]!r}?)" if close else ""
                 raise GesmError(f"{source}: {model} has no key {key!r}{hint}; allowed keys: {', '.join(allowed)}")
         try:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gesm.errors import GesmError
 from gesm.nn import HopConsistency, SparseLinear, StructureLoss
+from gesm.training.accelerate import CapturedStep, check_accelerate, compiled
 from gesm.training.checkpoint import load_tensors, save_tensors
 from gesm.training.recipe import Recipe
 from gesm.training.task import Sample, Task
@@ -69,11 +70,13 @@ class Run:
     """All that changes while training, and its passage to and from a checkpoint."""
 
     def __init__(self, recipe: Recipe, task: Task, seed: int, device: torch.device):
+        check_accelerate(recipe, task, device)
         torch.manual_seed(seed)
         self.recipe, self.task, self.seed, self.device = recipe, task, seed, device
         self.identity = {**task.identity, "seed": seed, "recipe": recipe.to_dict()}
         self.model = recipe.build_model(task.in_channels, task.num_classes).to(device)
-        self.optimizer = torch.optim.Adam(_parameter_groups(self.model, recipe), lr=recipe.lr, fused=True)
+        groups, captured = _parameter_groups(self.model, recipe), recipe.accelerate == "cuda_graph"
+        self.optimizer = torch.optim.Adam(groups, lr=recipe.lr, fused=True, capturable=captured)
         self.structure = StructureLoss(beta=recipe.structure_beta, ratio=recipe.structure_ratio)
         self.consistency = HopConsistency(recipe.consistency_weight, recipe.consistency_temperature)
         self.order = torch.Generator().manual_seed(seed)
@@ -81,8 +84,12 @@ class Run:
         self.best = {name: t.clone() for name, t in self.weights.items()}
         self.selection = Selection(recipe.selection, recipe.patience)
         self.history: list[Epoch] = []
+        self.loss = self._loss
+        if recipe.accelerate == "compile":
+            self.loss = compiled(self._loss, task.train[0].graph, recipe.normalization)
+        self.step = CapturedStep(self._step, self.optimizer) if captured else self._step
 
-    def step(self) -> Tensor:
+    def _step(self) -> Tensor:
         """One pass over the training graphs; their mean loss, still on the device."""
         self.model.train()
         batch, samples = self.recipe.graphs_per_step, self.task.train
@@ -93,7 +100,7 @@ class Run:
             rows = sum(len(sample.y["train"]) for sample in chunk)
             self.optimizer.zero_grad()
             for sample in chunk:
-                loss = self._loss(sample)
+                loss = self.loss(sample)
                 loss = loss if len(chunk) == 1 else loss * (len(sample.y["train"]) / rows)
                 loss.backward()
                 losses.append(loss.detach())

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from strategies import assert_matches, graphs
 
 from gesm import GesmError, Graph
-from gesm.ops import _sparse, attend, attention_weights, spmm, use_backend
+from gesm.ops import _sparse, attend, attend_scores, attention_weights, spmm, use_backend
 from gesm.ops.attend import reference
 
 SEED = torch.tensor([2**40 + 12345])
@@ -68,6 +68,32 @@ def test_cpu_equals_reference(graph, heads, d, score, dropout):
     kwargs = {"score": score, "dropout": dropout, "seed": SEED, "residual": not graph.is_bipartite}
     for actual, expected in zip(run("cpu", graph, x, a, c, **kwargs), run("reference", graph, x, a, c, **kwargs), strict=True):
         assert_matches(actual, expected)
+
+
+def by_scores(backend, graph, x, scores, **kwargs):
+    inputs = [t.detach().clone().requires_grad_() for t in (x, scores)]
+    with use_backend(backend):
+        out = attend_scores(graph, *inputs, **kwargs)
+    return out.detach(), *torch.autograd.grad((out * out.detach().cos()).sum(), inputs)
+
+
+@given(graphs(bipartite=True), st.integers(1, 4), st.integers(0, 4), st.sampled_from([0.0, 0.6]))
+def test_given_scores_equal_reference_and_the_scores_that_gave_them(graph, heads, d, dropout):
+    x, a, c = operands(graph, heads, d)
+    kwargs = {"dropout": dropout, "seed": SEED, "residual": not graph.is_bipartite}
+    scores = torch.nn.functional.leaky_relu(a[graph.target.long()] + c[graph.col.long()], 0.2)
+    expected = by_scores("reference", graph, x, scores, **kwargs)
+    for actual, want in zip(by_scores("cpu", graph, x, scores, **kwargs), expected, strict=True):
+        assert_matches(actual, want)
+    assert_matches(expected[0], attend(graph, x, a, c, score="additive", **kwargs))
+
+
+def test_gradcheck_of_given_scores():
+    graph = Graph(torch.tensor([[0, 1, 1, 2], [0, 0, 1, 0]]), None, 3)
+    x, scores = torch.randn(3, 2, 2).double().requires_grad_(), torch.randn(4, 2).double().requires_grad_()
+    for backend in ("reference", "cpu"):
+        with use_backend(backend):
+            assert torch.autograd.gradcheck(lambda x, s: attend_scores(graph, x, s, dropout=0.3, seed=SEED), (x, scores))
 
 
 @pytest.mark.parametrize("size", [1, 30])  # of the scores: from 16 on they are shifted by their maximum
@@ -242,6 +268,20 @@ def test_bad_input_gets_one_clear_error(change, message):
     good = {"graph": graph, "x": torch.ones(4, 2, 3), "score_dst": torch.ones(4, 2), "score_src": torch.ones(4, 2)}
     with pytest.raises(GesmError, match=message):
         attend(**{**good, **change})
+
+
+@pytest.mark.parametrize(
+    ("x", "scores", "message"),
+    [
+        (torch.ones(4, 6), torch.ones(3, 2), r"x must have shape \[4, any, any\]"),
+        (torch.ones(4, 2, 3), torch.ones(3, 1), r"scores must have shape \[3, 2\].*\[3, 1\]"),
+        (torch.ones(4, 2, 3), torch.ones(4, 2), r"scores must have shape \[3, 2\].*\[4, 2\]"),
+        (torch.ones(4, 2, 3), torch.ones(3, 2).long(), "scores must be a floating-point tensor"),
+    ],
+)
+def test_bad_scores_get_one_clear_error(x, scores, message):
+    with pytest.raises(GesmError, match=message):
+        attend_scores(Graph(torch.tensor([[0, 1, 2], [1, 2, 3]]), None, 4), x, scores)
 
 
 def test_operators_in_turns_on_one_graph_do_not_mix_up_their_indices():

@@ -7,12 +7,12 @@ from torch.autograd.function import once_differentiable
 from gesm.errors import GesmError
 from gesm.graph import Graph
 from gesm.ops._checks import accumulation_dtype, check_graph, check_operand
-from gesm.ops._library import LIBRARY, backend
+from gesm.ops._library import LIBRARY, backend, kernel_dtype, register
 from gesm.ops._random import new_seed
-from gesm.ops.attend import reference
+from gesm.ops.attend import cpu, reference
 from gesm.ops.attend.scores import SCORES
 
-__all__ = ["attend", "attention_weights"]
+__all__ = ["attend", "attend_scores", "attention_weights"]
 
 LIBRARY.define(
     "attend(Tensor rowptr, Tensor col, Tensor value, Tensor x, Tensor score_dst, Tensor score_src, str score, float p, "
@@ -23,19 +23,19 @@ LIBRARY.define(
     "Tensor score_dst, Tensor score_src, Tensor lse, Tensor grad, str score, float p, Tensor seed, bool residual, "
     "bool needs_value) -> (Tensor, Tensor, Tensor, Tensor)"
 )
-
-from gesm.ops.attend import cpu  # noqa: E402, F401  registers the kernels of the schemas above
+register("attend", cpu.attend, "gesm.ops.attend.triton")
+register("attend_backward", cpu.attend_backward, "gesm.ops.attend.triton")
 
 
 @torch.library.register_fake("gesm::attend")
 def _(rowptr, col, value, x, score_dst, score_src, score, p, seed, residual):
-    return x.new_empty(rowptr.size(0) - 1, x.size(1), x.size(2)), x.new_empty(rowptr.size(0) - 1, x.size(1))
+    return x.new_empty(rowptr.size(0) - 1, x.size(1), x.size(2)), score_dst.new_empty(rowptr.size(0) - 1, x.size(1))
 
 
 @torch.library.register_fake("gesm::attend_backward")
 def _(rowptr, col, colptr, row, to_csc, value, x, score_dst, score_src, lse, grad, score, p, seed, residual, needs_value):
-    shapes = (x.shape, score_dst.shape, score_src.shape, value.shape if needs_value else (0,))
-    return tuple(x.new_empty(shape) for shape in shapes)
+    grads = [t.new_empty(t.shape) for t in (x, score_dst, score_src)]
+    return *grads, value.new_empty(value.shape if needs_value else (0,))
 
 
 class _Attend(torch.autograd.Function):
@@ -101,25 +101,78 @@ def attend(
         GesmError: for a wrong shape, type, device, score or dropout.
 
     Memory on the CPU: the inputs, the result, one log-sum-exp a node and head, and in backward two numbers an edge and head;
-    [E, heads, d] is never formed, forward or backward. The reference, which other devices run, does form it.
+    [E, heads, d] is never formed, forward or backward. With Triton: the same, and in backward one number an edge and head.
+    The reference, which other devices run, forms [E, heads, d].
     """
-    check_graph(graph, "attend")
+    _check_x(graph, x, "attend")
+    _check_scores(graph, x.size(1), score_dst, score_src, score)
+    dtype = accumulation_dtype(x.dtype)
+    weight = graph.weight.to(dtype) if graph.weight is not None else x.new_ones(graph.num_edges, dtype=dtype)
+    return _attend(graph, weight, x, score_dst.to(dtype), score_src.to(dtype), score, dropout, seed, residual)
+
+
+def attend_scores(
+    graph: Graph,
+    x: Tensor,
+    scores: Tensor,
+    *,
+    dropout: float = 0.0,
+    seed: Tensor | None = None,
+    residual: bool = False,
+) -> Tensor:
+    r"""Attention by scores of one's own, :math:`y_i = \sum_{j \to i} \mathrm{softmax}_j(s_{ij})\, x_j`; see :func:`attend`.
+
+    Args:
+        graph: the adjacency; its weights are not used.
+        x: [N_src, heads, d].
+        scores: s, [E, heads] in the CSR order of the graph (`graph.edge_index`; what is in the order of the `edge_index` it
+            was made from goes there by `scores[graph.perm]`). They get a gradient too.
+        dropout: as in `attend`.
+        seed: as in `attend`.
+        residual: as in `attend`.
+
+    Returns:
+        [N_dst, heads, d], in the type of x; half precisions accumulate in float32.
+
+    Raises:
+        GesmError: for a wrong shape, type, device or dropout.
+    """
+    _check_x(graph, x, "attend_scores")
+    check_operand("scores", scores, (graph.num_edges, x.size(1)), graph)
+    scores = scores.to(accumulation_dtype(x.dtype))
+    a, c = (scores.new_zeros(n, x.size(1)) for n in (graph.num_dst, graph.num_src))
+    return _attend(graph, scores, x, a, c, "given", dropout, seed, residual)
+
+
+def _check_x(graph: Graph, x: Tensor, op: str) -> None:
+    check_graph(graph, op)
     check_operand("x", x, (graph.num_src, None, None), graph)
     if x.size(1) < 1:
         raise GesmError(f"x must have at least one head, got shape {list(x.shape)}")
-    _check_scores(graph, x.size(1), score_dst, score_src, score)
+
+
+def _attend(
+    graph: Graph,
+    value: Tensor,
+    x: Tensor,
+    score_dst: Tensor,
+    score_src: Tensor,
+    score: str,
+    dropout: float,
+    seed: Tensor | None,
+    residual: bool,
+) -> Tensor:
     if not 0 <= dropout < 1:
         raise GesmError(f"dropout must be in [0, 1), got {dropout}")
     if residual and graph.is_bipartite:
         raise GesmError(f"a residual needs as many sources as targets, got {graph}; add it to the result instead")
     if seed is not None and (not isinstance(seed, Tensor) or seed.dtype != torch.int64 or seed.shape != (1,)):
         raise GesmError(f"seed must be an int64 tensor of shape [1], got {seed!r}")
-    dtype = accumulation_dtype(x.dtype)
-    weight = graph.weight.to(dtype) if graph.weight is not None else x.new_ones(graph.num_edges, dtype=dtype)
     if seed is None:
         seed = new_seed(x.device) if dropout > 0 else torch.zeros(1, dtype=torch.long, device=x.device)
-    operands = weight, x.to(dtype), score_dst.to(dtype), score_src.to(dtype), score, float(dropout), seed, residual
-    if backend(x.device) == "reference":
+    name = backend(x.device)
+    operands = value, x.to(kernel_dtype(x.dtype, name)), score_dst, score_src, score, float(dropout), seed, residual
+    if name == "reference":
         return reference.attend(graph.col, graph.target, *operands).to(x.dtype)
     return _Attend.apply(graph.rowptr, graph.col, graph.colptr, graph.row, graph.to_csc, *operands).to(x.dtype)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from gesm.ops._memory import empty
 from gesm.ops._random import dropout_scale, dropout_threshold, keep_mask
 from gesm.ops._sparse import Block, blocks, csr_matmul, csr_sddmm, segment_max, segment_sum
-from gesm.ops.attend.scores import SCORES
+from gesm.ops.attend.scores import ALL, by_edge
 
 __all__ = ["attend", "attend_backward"]
 
@@ -70,7 +70,7 @@ def attend(
     for block in blocks(rowptr, col, heads):
         a = score_dst[block.rows].index_select(0, block.row)
         c = score_src.index_select(0, col[block.entries])
-        s = SCORES[score].forward(value[block.entries].unsqueeze(1), a, c, out=a)
+        s = ALL[score].forward(by_edge(value[block.entries]), a, c, out=a)
         alpha, lse[block.rows] = _softmax_(block, s)
         if p > 0:
             alpha *= _keep(block, alpha, seed, p)
@@ -106,10 +106,10 @@ def attend_backward(
     alpha, grad_src_edge = (x.new_empty(col.numel(), heads) for _ in range(2))
 
     for block in blocks(rowptr, col, heads):
-        w = value[block.entries].unsqueeze(1)
+        w = by_edge(value[block.entries])
         a = score_dst[block.rows].index_select(0, block.row)
         c = score_src.index_select(0, col[block.entries])
-        s = SCORES[score].forward(w, a, c)
+        s = ALL[score].forward(w, a, c)
         weight = torch.sub(s, lse[block.rows].index_select(0, block.row), out=alpha[block.entries]).exp_()
         dot = csr_sddmm(block.heads_rowptr, block.heads_col, grad[block.head_rows(heads)], x)
         dot = block.from_heads(dot, heads)
@@ -121,8 +121,8 @@ def attend_backward(
         if keep is not None:
             weight *= keep
         if needs_value:
-            grad_value[block.entries] = SCORES[score].by_value(ds, a, c).sum(1)
-        by_dst = SCORES[score].backward(ds, w, a, c, grad_src_edge[block.entries])
+            grad_value[block.entries] = ALL[score].by_value(ds, a, c)
+        by_dst = ALL[score].backward(ds, w, a, c, grad_src_edge[block.entries])
         grad_dst[block.rows] = segment_sum(block, by_dst)
         a = c = s = weight = dot = keep = ds = by_dst = None  # [entries, heads] each: room for what follows
 
@@ -132,7 +132,3 @@ def attend_backward(
         grad_src[block.rows] = segment_sum(block, grad_src_edge.index_select(0, edge))
         _weighted_sum(block, alpha.index_select(0, edge), grad, residual, grad_x)
     return grad_x.view(num_src, heads, d), grad_dst, grad_src, grad_value
-
-
-torch.library.impl("gesm::attend", "CPU", torch.no_grad()(attend))
-torch.library.impl("gesm::attend_backward", "CPU", torch.no_grad()(attend_backward))

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gesm.ops._random import dropout_scale, dropout_threshold, keep_mask
-from gesm.ops.attend.scores import SCORES
+from gesm.ops.attend.scores import ALL, by_edge
 
 __all__ = ["attend", "weights"]
 
@@ -13,7 +13,7 @@ __all__ = ["attend", "weights"]
 def weights(col: Tensor, target: Tensor, value: Tensor, score_dst: Tensor, score_src: Tensor, score: str) -> Tensor:
     """alpha [E, heads]: softmax of the scores over each target's incoming edges."""
     score_dst = F.pad(score_dst, (0, 0, 0, 1))  # the edges that a traced graph displaced point to the row num_dst
-    s = SCORES[score].forward(value.unsqueeze(1), score_dst.index_select(0, target), score_src.index_select(0, col))
+    s = ALL[score].forward(by_edge(value), score_dst.index_select(0, target), score_src.index_select(0, col))
     index = target.long().unsqueeze(1).expand_as(s)
     top = torch.zeros_like(score_dst).scatter_reduce(0, index, s.detach(), "amax", include_self=False)
     p = (s - top.index_select(0, target)).exp()

@@ -7,16 +7,16 @@ from torch.autograd.function import once_differentiable
 from gesm.errors import GesmError
 from gesm.graph import Graph
 from gesm.ops._checks import accumulation_dtype, check_graph, check_operand
-from gesm.ops._library import LIBRARY, backend
-from gesm.ops.mix import reference
+from gesm.ops._library import LIBRARY, backend, kernel_dtype, register
+from gesm.ops.mix import cpu, reference
 from gesm.ops.spmm import spmm
 
 __all__ = ["mix"]
 
 LIBRARY.define("mix(Tensor rowptr, Tensor col, Tensor value, Tensor x, int K) -> Tensor")
 LIBRARY.define("mix_backward(Tensor colptr, Tensor row, Tensor value, Tensor grad, int K) -> Tensor")
-
-from gesm.ops.mix import cpu  # noqa: E402, F401  registers the kernels of the schemas above
+register("mix", cpu.mix, "gesm.ops.mix.triton")
+register("mix_backward", cpu.mix_backward, "gesm.ops.mix.triton")
 
 
 @torch.library.register_fake("gesm::mix")
@@ -69,7 +69,8 @@ def mix(graph: Graph, x: Tensor, K: int) -> Tensor:
         raise GesmError(f"x must hold K + 1 = {K + 1} blocks of equal width, got {x.size(1)} columns")
     dtype = accumulation_dtype(x.dtype)
     weight = graph.weight.to(dtype) if graph.weight is not None else x.new_ones(graph.num_edges, dtype=dtype)
-    if backend(x.device) == "reference":
+    name = backend(x.device)
+    if name == "reference":
         return reference.mix(graph.col, graph.target, weight, x.to(dtype), K).to(x.dtype)
     if weight.requires_grad:
         blocks = x.to(dtype).unflatten(1, (K + 1, -1))
@@ -78,5 +79,6 @@ def mix(graph: Graph, x: Tensor, K: int) -> Tensor:
             out = blocks[:, k] + spmm(graph, out)
         return out.to(x.dtype)
     csc_weight = weight if graph.weight is None else graph.csc_weight.to(dtype)
-    out = _Mix.apply(graph.rowptr, graph.col, graph.colptr, graph.row, weight, csc_weight, x.to(dtype), K)
+    x_kernel = x.to(kernel_dtype(x.dtype, name))
+    out = _Mix.apply(graph.rowptr, graph.col, graph.colptr, graph.row, weight, csc_weight, x_kernel, K)
     return out.to(x.dtype)

@@ -1,6 +1,5 @@
 """mix on the CPU: K narrow sparse products, forward with P and backward with its transpose; no activation is kept."""
 
-import torch
 from torch import Tensor
 
 from gesm.ops._sparse import csr, csr_matmul
@@ -27,7 +26,3 @@ def mix_backward(colptr: Tensor, row: Tensor, value: Tensor, grad: Tensor, K: in
         now, following = (out[:, i * width : (i + 1) * width] for i in (k, k + 1))
         csr_matmul(matrix, now, out=following)
     return out
-
-
-torch.library.impl("gesm::mix", "CPU", torch.no_grad()(mix))
-torch.library.impl("gesm::mix_backward", "CPU", torch.no_grad()(mix_backward))

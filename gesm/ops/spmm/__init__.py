@@ -7,15 +7,15 @@ from torch.autograd.function import once_differentiable
 from gesm.errors import GesmError
 from gesm.graph import Graph
 from gesm.ops._checks import accumulation_dtype, check_graph, check_operand
-from gesm.ops._library import LIBRARY, backend
-from gesm.ops.spmm import reference
+from gesm.ops._library import LIBRARY, backend, kernel_dtype, register
+from gesm.ops.spmm import cpu, reference
 
 __all__ = ["spmm"]
 
 LIBRARY.define("spmm(Tensor rowptr, Tensor col, Tensor value, Tensor x) -> Tensor")
 LIBRARY.define("sddmm(Tensor rowptr, Tensor col, Tensor a, Tensor b, int heads) -> Tensor")
-
-from gesm.ops.spmm import cpu  # noqa: E402, F401  registers the kernels of the schemas above
+register("spmm", cpu.spmm, "gesm.ops.spmm.triton")
+register("sddmm", cpu.sddmm, "gesm.ops.spmm.triton")
 
 
 @torch.library.register_fake("gesm::spmm")
@@ -25,7 +25,7 @@ def _(rowptr: Tensor, col: Tensor, value: Tensor, x: Tensor) -> Tensor:
 
 @torch.library.register_fake("gesm::sddmm")
 def _(rowptr: Tensor, col: Tensor, a: Tensor, b: Tensor, heads: int) -> Tensor:
-    return a.new_empty(col.size(0), heads)
+    return a.new_empty(col.size(0), heads, dtype=accumulation_dtype(a.dtype))
 
 
 class _SpMM(torch.autograd.Function):
@@ -67,7 +67,7 @@ def spmm(graph: Graph, x: Tensor, weight: Tensor | None = None) -> Tensor:
         GesmError: for a wrong shape, type or device.
 
     The gradient of x is a product with the transpose, that of the weights a sampled dense-dense product; edge messages
-    [E, width] are never formed, except by the reference, which other devices run.
+    [E, width] are never formed, except by the reference.
     """
     check_graph(graph, "spmm")
     has_heads = isinstance(x, Tensor) and x.dim() == 3
@@ -82,11 +82,12 @@ def spmm(graph: Graph, x: Tensor, weight: Tensor | None = None) -> Tensor:
         shape = (graph.num_edges, x.size(1)) if weight.dim() == 2 and x.dim() == 3 else (graph.num_edges,)
         check_operand("weight", weight, shape, graph)
     weight = weight.to(dtype)
-    if backend(x.device) == "reference":
+    name = backend(x.device)
+    if name == "reference":
         return reference.spmm(graph.col, graph.target, weight, x.to(dtype), graph.num_dst).to(x.dtype)
     csc_weight = None
     if own and not weight.requires_grad:
         csc_weight = weight if graph.weight is None else graph.csc_weight.to(dtype)
-    flat = x.flatten(1).to(dtype)
+    flat = x.flatten(1).to(kernel_dtype(x.dtype, name))
     out = _SpMM.apply(graph.rowptr, graph.col, graph.colptr, graph.row, graph.to_csc, weight, csc_weight, flat)
     return out.view(graph.num_dst, *x.shape[1:]).to(x.dtype)

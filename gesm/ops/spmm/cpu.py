@@ -76,7 +76,3 @@ def sddmm(rowptr: Tensor, col: Tensor, a: Tensor, b: Tensor, heads: int) -> Tens
         part = csr_sddmm(block.heads_rowptr, block.heads_col, a[block.head_rows(heads)], b)
         out[block.entries] = block.from_heads(part, heads)
     return out
-
-
-torch.library.impl("gesm::spmm", "CPU", torch.no_grad()(spmm))
-torch.library.impl("gesm::sddmm", "CPU", torch.no_grad()(sddmm))

@@ -1,0 +1,42 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.gpu_graphs import SIZES, Size, power_law
+from benchmarks.machine import describe
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_smoke_run_checks_and_times_everything(tmp_path):
+    pytest.importorskip("triton")
+    file = tmp_path / "gpu.json"
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TRITON_INTERPRET": "1", "GESM_BACKEND": "triton"}
+    command = [sys.executable, "-m", "benchmarks.gpu", "--smoke", "--device", "cpu", "--json", str(file)]
+    process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert process.returncode == 0, process.stdout + process.stderr
+    record = json.loads(file.read_text())
+    assert record["backend"] == "triton"
+    assert set(record["versions"]) >= {"torch", "triton", "torch_geometric"} <= set(describe()["versions"]) | {"triton"}
+    operators = [row["operator"] for row in record["rows"]]
+    assert operators[0] == "attend 2 x 4 fp32 forward"
+    assert operators[-1] == "GESM 2 x 4 training step"
+    for row in record["rows"][:-1]:
+        assert 0 < row["floor_mb"] < row["traffic_mb"]
+        assert all(ms > 0 for ms in row["ms"].values())
+
+
+def test_made_graphs_are_skewed_and_the_same_each_time():
+    size = Size(1000, 50_000, 3, 2.0, hub=2000)
+    edges = power_law(size, torch.device("cpu"))
+    assert edges.equal(power_law(size, torch.device("cpu")))
+    degree = edges[1].bincount(minlength=1000)
+    assert edges.shape == (2, 52_000)
+    assert degree[0] >= 2000
+    assert degree[1:].max() > 10 * degree.float().mean()
+    assert all(size.skew >= 1 for size in SIZES.values())
