@@ -21,7 +21,7 @@ from rich.table import Table
 from gesm import Graph
 from gesm.ops._library import INTERPRETED
 
-__all__ = ["WORKLOADS", "compile_all"]
+__all__ = ["WORKLOADS", "compile_all", "launches"]
 
 POINTERS = {
     torch.float16: "*fp16",
@@ -45,39 +45,44 @@ WORKLOADS = {  # name -> heads, d, type; columns of the mixture are d
 
 
 def compile_all(name: str, arch: int) -> Iterator[dict[str, Any]]:
-    """One row a kernel that the operators launch for a workload: its name, options, registers, shared and stack bytes."""
+    """One row a kernel that the operators launch for a workload: its name, options, registers, shared and local bytes."""
+    for kernel, args, options in launches(name).values():
+        yield {"kernel": kernel.fn.__name__, "options": options, **_compile(kernel, args, options, arch)}
+
+
+def launches(name: str, nodes: int = 50) -> dict[tuple, tuple[Any, tuple, dict[str, Any]]]:
+    """What Triton would compile for a workload: what it tells launches apart by -> kernel, arguments, options."""
     if INTERPRETED:
         raise RuntimeError("the interpreter compiles nothing; unset TRITON_INTERPRET")
     modules = [importlib.import_module(f"gesm.ops.{module}") for module in ("_triton", "spmm.triton", "attend.triton")]
-    seen: dict[Any, dict[str, Any]] = {}
+    seen: dict[tuple, tuple[Any, tuple, dict[str, Any]]] = {}
 
     def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **options: Any) -> None:
-        key = (kernel.fn.__name__, _signature(kernel, args), tuple(options.items()))
-        if key not in seen:
-            seen[key] = {"kernel": kernel.fn.__name__, "options": options, **_compile(kernel, args, options, arch)}
+        key = (kernel.fn.__name__, _signature(kernel, args), _aligned(kernel, args), tuple(options.items()))
+        seen.setdefault(key, (kernel, args, options))
 
     kept = [module.launch for module in modules]
     for module in modules:
         module.launch = launch
     try:
-        _call_all(*WORKLOADS[name])
+        _call_all(nodes, *WORKLOADS[name])
     finally:
         for module, original in zip(modules, kept, strict=True):
             module.launch = original
-    yield from seen.values()
+    return seen
 
 
-def _call_all(heads: int, d: int, dtype: torch.dtype) -> None:
+def _call_all(nodes: int, heads: int, d: int, dtype: torch.dtype) -> None:
     from gesm.ops._triton import accumulator
     from gesm.ops.attend import triton as attend
     from gesm.ops.mix import triton as mix
     from gesm.ops.spmm import triton as spmm
 
-    hub = torch.stack([torch.arange(5000) % 50, torch.zeros(5000, dtype=torch.long)])
-    graph = Graph(torch.cat([hub, hub.flip(0)], 1), None, 50).transition(dtype=accumulator(dtype))
+    hub = torch.stack([torch.arange(100 * nodes) % nodes, torch.zeros(100 * nodes, dtype=torch.long)])
+    graph = Graph(torch.cat([hub, hub.flip(0)], 1), None, nodes).transition(dtype=accumulator(dtype))
     structure, transpose = (graph.rowptr, graph.col), (graph.colptr, graph.row)
-    x = torch.zeros(50, heads, d, dtype=dtype)
-    a = torch.zeros(50, heads, dtype=accumulator(dtype))
+    x = torch.zeros(nodes, heads, d, dtype=dtype)
+    a = torch.zeros(nodes, heads, dtype=accumulator(dtype))
     edge = torch.zeros(graph.num_edges, heads, dtype=a.dtype)
     flat, seed = x.flatten(1), torch.zeros(1, dtype=torch.long)
     spmm.spmm(*structure, graph.weight, flat)
@@ -106,6 +111,19 @@ def _signature(kernel: Any, args: tuple) -> tuple[str, ...]:
     return tuple(types)
 
 
+def _aligned(kernel: Any, args: tuple) -> tuple[int, ...]:
+    """The arguments that Triton takes for multiples of 16."""
+    kinds = zip(kernel.params, args, _signature(kernel, args), strict=False)
+    return tuple(
+        i
+        for i, (param, arg, kind) in enumerate(kinds)
+        if not param.do_not_specialize
+        and kind != "constexpr"
+        and not isinstance(arg, float)
+        and (arg.data_ptr() if isinstance(arg, torch.Tensor) else arg) % 16 == 0
+    )
+
+
 def _compile(kernel: Any, args: tuple, options: dict[str, Any], arch: int) -> dict[str, Any]:
     import triton
     from triton.backends.compiler import GPUTarget
@@ -116,11 +134,7 @@ def _compile(kernel: Any, args: tuple, options: dict[str, Any], arch: int) -> di
     constants = {name: 1 for name, kind in signature.items() if kind == "constexpr"}
     constants |= {name: value for name, value in options.items() if name in names}
     signature |= dict.fromkeys(constants, "constexpr")
-    aligned = {}
-    for i, (param, arg) in enumerate(zip(kernel.params, args, strict=False)):
-        whole = isinstance(arg, torch.Tensor) or (isinstance(arg, int) and arg % 16 == 0)
-        if whole and not param.do_not_specialize and signature[param.name] != "constexpr":
-            aligned[(i,)] = [["tt.divisibility", 16]]
+    aligned = {(i,): [["tt.divisibility", 16]] for i in _aligned(kernel, args)}
     source = ASTSource(fn=kernel, signature={name: signature[name] for name in names}, constexprs=constants, attrs=aligned)
     flags = {name: value for name, value in options.items() if name not in names}
     compiled = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=flags)

@@ -51,7 +51,7 @@ class Clock:
         if self.device.type != "cuda":
             return statistics.median(seconds(call) for _ in range(self.rounds))
         spent, times = 0.0, []
-        while len(times) < 3 or (len(times) < self.rounds and spent < 2.0):
+        while len(times) < 3 or (len(times) < self.rounds and spent < 1.0):
             self.flush.zero_()
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             begin.record()
@@ -111,7 +111,7 @@ def measure_step(name: str, graph: gesm.Graph, clock: Clock) -> dict[str, Any]:
     return {"graph": name, "operator": f"GESM {heads} x {hidden} training step", "ms": times, "peak_gib": peak}
 
 
-def describe(device: torch.device, rate: float, arguments: list[str]) -> dict[str, Any]:
+def describe(device: torch.device, rate: float, arguments: str) -> dict[str, Any]:
     """Device, versions and the command."""
     versions = {"python": platform.python_version(), "gesm": gesm.__version__, "torch": torch.__version__}
     for package in ("triton", "torch_geometric"):
@@ -119,7 +119,7 @@ def describe(device: torch.device, rate: float, arguments: list[str]) -> dict[st
             versions[package] = __import__(package).__version__
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python -m benchmarks.gpu", *arguments]),
+        "command": f"python -m benchmarks.gpu {arguments}",
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "backend": backend(device),
         "versions": versions,
@@ -162,7 +162,8 @@ def main() -> None:
     clock = Clock(device, 1 if options.smoke else options.rounds)
     rate = copy_rate(device, clock)
     rows: list[dict[str, Any]] = []
-    record = describe(device, rate, [a for a in sys.argv[1:] if a == "--smoke"]) | {"rows": rows}
+    arguments = "--smoke" if options.smoke else f"--graphs {options.graphs} --rounds {options.rounds}"
+    record = describe(device, rate, arguments) | {"rows": rows}
     for name in ["tiny"] if options.smoke else options.graphs.split(","):
         graph, kind = make(name, device)
         print(f"{name}: {kind}, {graph.num_nodes} nodes, {graph.num_edges} edges", flush=True)

@@ -39,10 +39,11 @@ def make(name: str, device: torch.device, seed: int = 0) -> tuple[Graph, str]:
     size = SIZES[name]
     if size.dataset:
         try:
-            from gesm.datasets import load
+            from gesm.datasets import load, locate
 
-            data = load(size.dataset)
-            return Graph(data.edge_index.to(device), None, data.num_nodes), "real"
+            if locate(size.dataset) is not None:
+                data = load(size.dataset)
+                return Graph(data.edge_index.to(device), None, data.num_nodes), "real"
         except (GesmError, OSError, ImportError):
             pass
     edges = power_law(size, device, seed)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.ahead import compile_all
+from benchmarks.ahead import compile_all, launches
 from gesm import GesmError
 from gesm.ops import backend, use_backend
 
@@ -38,6 +38,13 @@ def test_compiles_without_spilling(workload, arch):
     for row in rows:
         assert row["local"] == 0, row
         assert row["shared"] < 48 * 1024, row
+
+
+@pytest.mark.parametrize("workload", ["8 x 64 fp32", "1 x 7 fp32", "3 x 33 fp16"])
+def test_the_size_of_the_graph_compiles_nothing_anew(workload):
+    pytest.importorskip("triton")
+    few, many = (set(launches(workload, nodes)) for nodes in (50, 91))
+    assert few == many
 
 
 def test_importing_gesm_does_not_import_triton():

@@ -49,6 +49,8 @@ def _forward(row, start, end, slot, col, value, x, a, c, seed, threshold, out, l
         o_e = e + tl.arange(0, BE)
         on_e = o_e < last
         j = tl.load(col + o_e, mask=on_e, other=0).to(tl.int64)
+        on = on_e[:, None, None] & on_hd[None, :, :]  # asked for before the scores, whose barriers would hold it up
+        b_x = tl.load(x + j[:, None, None] * (HEADS * D) + o_hd[None, :, :], mask=on, other=0)
         o_eh, on_eh = o_e[:, None] * HEADS + o_h[None, :], on_e[:, None] & on_h[None, :]
         if SCORE == "given":
             b_s = tl.load(value + o_eh, mask=on_eh, other=0)
@@ -62,9 +64,7 @@ def _forward(row, start, end, slot, col, value, x, a, c, seed, threshold, out, l
         b_l = b_l * b_old + b_p
         if DROP:
             b_p = tl.where(keep(o_eh, seed, threshold), b_p * (65536 / (65536 - threshold).to(ACC)), 0.0)
-        on = on_e[:, None, None] & on_hd[None, :, :]
-        b_x = tl.load(x + j[:, None, None] * (HEADS * D) + o_hd[None, :, :], mask=on, other=0).to(ACC)
-        b_acc = b_acc * b_old[:, :, None] + b_p[:, :, None] * b_x
+        b_acc = b_acc * b_old[:, :, None] + b_p[:, :, None] * b_x.to(ACC)
         b_m = b_top
     b_top = tl.max(b_m, 0)
     b_old = tl.exp(b_m - b_top[None, :])
@@ -133,6 +133,8 @@ def _sources(row, start, end, slot, target, to_csc, value, x, a, c, lse, grad, s
         o_e = e + tl.arange(0, BE)
         on_e = o_e < last
         i = tl.load(target + o_e, mask=on_e, other=0).to(tl.int64)
+        on = on_e[:, None, None] & on_hd[None, :, :]
+        b_g = tl.load(grad + i[:, None, None] * (HEADS * D) + o_hd[None, :, :], mask=on, other=0)
         k = tl.load(to_csc + o_e, mask=on_e, other=0).to(tl.int64)
         o_kh, o_ih = k[:, None] * HEADS + o_h[None, :], i[:, None] * HEADS + o_h[None, :]
         on_eh = on_e[:, None] & on_h[None, :]
@@ -144,8 +146,7 @@ def _sources(row, start, end, slot, target, to_csc, value, x, a, c, lse, grad, s
         b_p = tl.where(on_eh, tl.exp(b_s - tl.load(lse + o_ih, mask=on_eh, other=0)), 0.0)
         if DROP:
             b_p = tl.where(keep(o_kh, seed, threshold), b_p * (65536 / (65536 - threshold).to(ACC)), 0.0)
-        on = on_e[:, None, None] & on_hd[None, :, :]
-        b_g = tl.load(grad + i[:, None, None] * (HEADS * D) + o_hd[None, :, :], mask=on, other=0).to(ACC)
+        b_g = b_g.to(ACC)
         tl.store(t + o_kh, b_p * tl.sum(b_g * b_x, 2), mask=on_eh)
         b_acc += b_p[:, :, None] * b_g
     b_sum = tl.sum(b_acc, 0)

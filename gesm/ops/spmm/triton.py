@@ -50,10 +50,10 @@ def _spmm(row, start, end, slot, num_items, col, value, part, x, add, out, copy,
         tl.store(copy + i * copy_stride + o_w, b_sum.to(copy.dtype.element_ty), mask=whole & (o_w < COPY))
 
 
-def _tile(width: int) -> dict[str, int]:
+def _tile(width: int, aligned: bool) -> dict[str, int]:
     """Rows, edges and columns of a program of 128 threads: 16 elements each, 8 where loads are single words."""
     BW, BE = min(power_of_two(width), 512), 8
-    elements = 1024 if width % 4 else 2048
+    elements = 2048 if aligned else 1024
     return {"BR": max(elements // (BE * BW), 1), "BE": BE, "BW": BW, "num_warps": 4}
 
 
@@ -68,7 +68,7 @@ def multiply_add(
 ) -> None:
     """out = A x (+ add), written to `copy` as well; all may be blocks of columns, and padded ones, of something wider."""
     work, width = items(rowptr), max(x.size(1), out.size(1))  # what pads `out` is written too, with zeros
-    part, tile = slots(work, x.size(1), like=x), _tile(width)
+    part, tile = slots(work, x.size(1), like=x), _tile(width, aligned=x.size(1) % 4 == 0)
     tensors, strides, widths = optional(out, x=x, add=add, out=out, copy=copy)
     unit = math.gcd(x.stride(0), 16)  # tells the compiler how far rows are aligned
     strides[0] //= unit
