@@ -1,9 +1,12 @@
 """The operators and the training step on a GPU, checked and then timed: `python -m benchmarks.gpu --json FILE`.
 
-Every case is checked against the reference before it is timed. Times are medians of CUDA events, the second-level cache flushed
-before each round. Two bounds stand beside each: the floor, every operand moved once, and the traffic, a row moved for each
-edge that gathers it, both over the copy rate measured first; a graph whose rows stay in the cache may beat the second.
-`--smoke` runs all of it on a tiny graph, on the CPU too.
+Every case is checked before it is timed: results and gradients of sampled rows against the reference, mixtures against chains
+of torch.sparse. Times are medians of CUDA events, the second-level cache flushed before each round and the device kept busy
+while the first launches queue up. A case that fails is named, leaves the others alone, and makes the exit status 1.
+
+Two bounds stand beside each time: the floor, every operand moved once, and the traffic, a row moved for each edge that gathers
+it, both over the copy rate measured first; a graph whose rows stay in the cache may beat the second. `--smoke` runs all of it
+on a tiny graph, on the CPU too.
 """
 
 import argparse
@@ -38,6 +41,9 @@ STEPS = {  # graph -> features, heads, width; and whether the step is captured
 }
 
 
+SLEEP_CYCLES = 2_000_000  # about a millisecond, in which Python launches what is timed
+
+
 class Clock:
     """Median seconds of a call; on CUDA by events, after the cache was flushed."""
 
@@ -53,6 +59,7 @@ class Clock:
         spent, times = 0.0, []
         while len(times) < 3 or (len(times) < self.rounds and spent < 1.0):
             self.flush.zero_()
+            torch.cuda._sleep(SLEEP_CYCLES)
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             begin.record()
             call()
@@ -71,15 +78,16 @@ def copy_rate(device: torch.device, clock: Clock) -> float:
 
 
 def measure(graph: str, case: Case, clock: Clock, rate: float) -> dict[str, Any]:
-    """The row of a case."""
+    """The row of a case; a peer that fails leaves a note."""
     case.check()
-    times, notes = {}, dict(case.notes)
+    times, notes = {"gesm": clock(case.calls["gesm"])}, dict(case.notes)
     for name, call in case.calls.items():
-        try:
-            times[name] = clock(call)
-        except torch.OutOfMemoryError:
-            notes[name] = "out of memory"
-            torch.cuda.empty_cache()
+        if name != "gesm":
+            try:
+                times[name] = clock(call)
+            except Exception as error:  # of other people's code
+                notes[name] = "out of memory" if isinstance(error, torch.OutOfMemoryError) else _first_line(error)
+                torch.cuda.empty_cache()
     ours = times["gesm"]
     return {
         "graph": graph,
@@ -94,6 +102,10 @@ def measure(graph: str, case: Case, clock: Clock, rate: float) -> dict[str, Any]
     }
 
 
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+
+
 def measure_step(name: str, graph: gesm.Graph, clock: Clock) -> dict[str, Any]:
     """The row of a training step: plain, and captured where that is asked for; peak memory on CUDA."""
     features, heads, hidden, captured = STEPS[name]
@@ -104,10 +116,10 @@ def measure_step(name: str, graph: gesm.Graph, clock: Clock) -> dict[str, Any]:
     times = {"plain": 1e3 * clock(step)}
     peak = torch.cuda.max_memory_allocated() / 2**30 if cuda else None
     if captured and cuda:
-        whole = CapturedStep(step, optimizer)
+        whole = CapturedStep(optimizer)
         for _ in range(WARM_UP + 1):
-            whole()
-        times["captured"] = 1e3 * clock(whole)
+            whole(step)
+        times["captured"] = 1e3 * clock(lambda: whole(step))
     return {"graph": name, "operator": f"GESM {heads} x {hidden} training step", "ms": times, "peak_gib": peak}
 
 
@@ -134,6 +146,9 @@ def table(rows: list[dict[str, Any]], title: str) -> Table:
     for column in ("gesm ms", "peers: ms (ratio)", "floor %", "traffic %", "peak GiB"):
         grid.add_column(column, justify="right")
     for row in rows:
+        if "error" in row:
+            grid.add_row(row["graph"], row["operator"], "failed", row["error"], "", "", "")
+            continue
         if "ratios" not in row:
             times = ", ".join(f"{name} {ms:.3f}" for name, ms in row["ms"].items())
             grid.add_row(row["graph"], row["operator"], times, "", "", "", f"{row['peak_gib'] or 0:.1f}")
@@ -158,24 +173,40 @@ def main() -> None:
     device = pick_device(options.device)
     if device.type != "cuda" and not options.smoke:
         parser.error(f"this measures a CUDA device, got {device}; pass --smoke to see whether it runs")
+    names = ["tiny"] if options.smoke else options.graphs.split(",")
+    if unknown := [name for name in names if name not in SIZES]:
+        parser.error(f"there is no graph {unknown[0]!r}; choose from {', '.join(SIZES)}")
+    if options.json and not options.json.absolute().parent.is_dir():
+        parser.error(f"the folder of {options.json} does not exist; make it first")
     torch.manual_seed(0)
     clock = Clock(device, 1 if options.smoke else options.rounds)
     rate = copy_rate(device, clock)
     rows: list[dict[str, Any]] = []
     arguments = "--smoke" if options.smoke else f"--graphs {options.graphs} --rounds {options.rounds}"
     record = describe(device, rate, arguments) | {"rows": rows}
-    for name in ["tiny"] if options.smoke else options.graphs.split(","):
-        graph, kind = make(name, device)
-        print(f"{name}: {kind}, {graph.num_nodes} nodes, {graph.num_edges} edges", flush=True)
-        for case in cases(name, graph):
-            rows.append(measure(name, case, clock, rate) | {"data": kind})
-        del case
-        if name in STEPS:
-            rows.append(measure_step(name, graph, clock) | {"data": kind})
+
+    def add(name: str, operator: str, kind: str, row: Callable[[], dict[str, Any]]) -> None:
+        try:
+            rows.append(row() | {"data": kind})
+        except (AssertionError, RuntimeError, gesm.GesmError) as error:  # torch's out of memory is a RuntimeError
+            rows.append({"graph": name, "operator": operator, "data": kind, "error": _first_line(error)})
+            print(f"{name}, {operator}: {rows[-1]['error']}", file=sys.stderr, flush=True)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
         if options.json:
             options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+    for name in names:
+        graph, kind = make(name, device)
+        print(f"{name}: {kind}, {graph.num_nodes} nodes, {graph.num_edges} edges", flush=True)
+        for operator, make_case in cases(name, graph):
+            add(name, operator, kind, lambda make_case=make_case: measure(name, make_case(), clock, rate))  # noqa: B023
+        if name in STEPS:
+            add(name, "GESM training step", kind, lambda: measure_step(name, graph, clock))  # noqa: B023
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table(rows, f"{record['device']}, {record['backend']}, copies {rate / 1e9:.0f} GB/s"))
+    if any("error" in row for row in rows):
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.nn import GATConv
+from torch_geometric.utils import scatter
 
 from benchmarks.gpu_graphs import SIZES
 from benchmarks.peers import PyGAttend
@@ -49,23 +52,27 @@ def close(actual: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
     assert error < limit, f"relative RMS error {error:.1e} beyond {limit:.0e}"
 
 
-def cases(name: str, graph: Graph) -> Iterator[Case]:
-    """The cases of a graph, one after the other, so that their tensors are not in memory together."""
+def cases(name: str, graph: Graph) -> Iterator[tuple[str, Callable[[], Case]]]:
+    """The names and the makers of a graph's cases; each is made when its turn has come, so that memory holds one."""
     graph = graph.transition()
     for heads, d, dtype in ATTENTION.get(name, ATTENTION_ELSE):
         for backward in (False, True):
-            case = _attention(graph, heads, d, dtype, backward)
-            if (name, heads, d, dtype, backward) in PUBLISHED:
-                case.notes["Fused3S as published, on a GH200"] = PUBLISHED[name, heads, d, dtype, backward]
-            yield case
-    yield _product(graph, 128 if name != "tiny" else 8)
-    yield from (_mixture(graph, SIZES[name].classes, backward) for backward in (False, True))
+            operator = f"attend {heads} x {d} {_short(dtype)} {_mode_name(backward)}"
+            yield operator, partial(_attention, operator, graph, heads, d, dtype, backward)
+    width, classes = 128 if name != "tiny" else 8, SIZES[name].classes
+    for backward in (False, True):
+        operator = f"spmm {width} fp32 {_mode_name(backward)}"
+        yield operator, partial(_product, operator, graph, width, backward)
+    for backward in (False, True):
+        operator = f"mix K = {K}, {classes} columns, {_mode_name(backward)}"
+        yield operator, partial(_mixture, operator, graph, classes, backward)
 
 
 def _rows_of(graph: Graph, count: int = 256) -> tuple[Tensor, Graph]:
     """Some rows, and the bipartite graph of their edges."""
     generator = torch.Generator().manual_seed(1)
-    rows = torch.randint(graph.num_dst, (count,), generator=generator).to(graph.device)
+    rows = torch.randint(graph.num_dst, (count,), generator=generator).unique().to(graph.device)
+    count = rows.numel()
     degree = (graph.rowptr[rows + 1] - graph.rowptr[rows]).long()
     target = torch.arange(count, device=graph.device).repeat_interleave(degree)
     nth = torch.arange(target.numel(), device=graph.device) - (degree.cumsum(0) - degree)[target]
@@ -74,7 +81,7 @@ def _rows_of(graph: Graph, count: int = 256) -> tuple[Tensor, Graph]:
     return rows, Graph(edges, None if graph.weight is None else graph.weight[edge], (graph.num_src, count))
 
 
-def _attention(graph: Graph, heads: int, d: int, dtype: torch.dtype, backward: bool) -> Case:
+def _attention(operator: str, graph: Graph, heads: int, d: int, dtype: torch.dtype, backward: bool) -> Case:
     n, device = graph.num_nodes, graph.device
     x = torch.randn(n, heads, d, device=device).to(dtype).requires_grad_(backward)
     a, c = (torch.randn(n, heads, device=device).requires_grad_(backward) for _ in range(2))
@@ -93,23 +100,22 @@ def _attention(graph: Graph, heads: int, d: int, dtype: torch.dtype, backward: b
             calls["PyG GATConv, its map included"] = run_gat(lambda: gat(thin, edges).view(n, heads, d))
     else:
         notes["PyG gather-scatter"] = f"messages of {size / 1e9:.0f} GB"
+    if find_spec("turbo_gnn"):
+        calls["turbo-gnn GATv2"] = run(_turbo(graph, x))
     if n <= DENSE_NODES and not backward:
         q = x.detach().transpose(0, 1).unsqueeze(0)
         calls["dense SDPA, no mask"] = torch.no_grad()(lambda: F.scaled_dot_product_attention(q, q, q))
 
     def check() -> None:
         rows, part = _rows_of(graph)
-        with torch.no_grad():
-            out = attend(graph, x, a, c)[rows]
-            with use_backend("reference"):
-                close(out, attend(part, x.float(), a[rows], c), dtype)
-        if backward and graph.num_edges * heads * d <= 2e9:
-            ours = torch.autograd.grad(attend(graph, x, a, c), (x, a, c), grad)
-            with use_backend("reference"):
-                wide = x.detach().float().requires_grad_()
-                theirs = torch.autograd.grad(attend(graph, wide, a, c), (wide, a, c), grad.float())
-            for actual, expected in zip(ours, theirs, strict=True):
-                close(actual, expected, torch.bfloat16 if dtype is not torch.float32 else torch.float32)
+        inputs, of_rows = (x, a, c), (x.detach().float(), a.detach()[rows], c.detach())
+        some = torch.zeros_like(grad).index_copy_(0, rows, grad[rows])  # gradients of these rows alone
+        with use_backend("reference"):
+            expected = _results(partial(attend, part), of_rows, grad[rows].float(), backward)
+        actual = _results(partial(attend, graph), inputs, some, backward)
+        picked = [t[rows] if i in (0, 2) else t for i, t in enumerate(actual)]  # the result and the gradient of a
+        for one, other in zip(picked, expected, strict=True):
+            close(one, other, dtype if dtype is torch.float32 or not backward else torch.bfloat16)
 
     wide, narrow, edge = n * heads * d * x.element_size(), 4 * n * heads, 8 * graph.num_edges
     gather = graph.num_edges * heads * d * x.element_size()
@@ -119,26 +125,62 @@ def _attention(graph: Graph, heads: int, d: int, dtype: torch.dtype, backward: b
         floor += 3 * wide + 5 * narrow + 2 * edge + 4 * graph.num_edges
         # grad gathered, x and grad_x; t written, read, rewritten and read; scores of the other end in three passes
         traffic += gather + 2 * wide + 5 * narrow + 4 * edge + 4 * graph.num_edges * heads * 10
-    mode = "forward + backward" if backward else "forward"
-    return Case(f"attend {heads} x {d} {_short(dtype)} {mode}", calls, floor, traffic, check, notes)
+    return Case(operator, calls, floor, traffic, check, notes)
 
 
-def _product(graph: Graph, width: int) -> Case:
-    x = torch.randn(graph.num_nodes, width, device=graph.device)
-    matrix = _csr(graph)
+def _turbo(graph: Graph, x: Tensor) -> Callable[[], Tensor]:
+    """turbo-gnn's attention of the same shape; its scores are GATv2's, so that results are others."""
+
+    def call() -> Tensor:
+        from turbo_gnn import AdjacencyForwardBackwardWithNodeBuckets, gatv2_aggr
+
+        if not made:
+            adjacency = AdjacencyForwardBackwardWithNodeBuckets.from_edge_list(graph.edge_index, num_nodes=graph.num_nodes)
+            made.append((adjacency.to(graph.device), torch.randn(x.shape[1:], device=graph.device, dtype=x.dtype)))
+        adjacency, weights = made[0]
+        return gatv2_aggr(adjacency, x, x_neighbors=x, attention_weights=weights, negative_slope=0.2)
+
+    made: list[tuple] = []
+    return call
+
+
+def _product(operator: str, graph: Graph, width: int, backward: bool) -> Case:
+    x = torch.randn(graph.num_nodes, width, device=graph.device).requires_grad_(backward)
+    weight = graph.weight.clone().requires_grad_(backward)
+    grad = torch.randn(graph.num_nodes, width, device=graph.device)
+    run, notes = _mode(backward, grad, x, weight), {}
+    calls = {"gesm": run(lambda: spmm(graph, x, weight))}
+    size = 4 * graph.num_edges * width
+    if size <= PYG_BYTES:
+        col, target = graph.col, graph.target
+        calls["PyG gather-scatter"] = run(lambda: scatter(weight[:, None] * x[col], target, 0, graph.num_dst))
+    else:
+        notes["PyG gather-scatter"] = f"messages of {size / 1e9:.0f} GB"
+    if not backward:  # its gradient would be that of sparse values
+        matrix = _csr(graph)
+        calls["torch.sparse (cuSPARSE)"] = lambda: matrix @ x
 
     def check() -> None:
         rows, part = _rows_of(graph)
+        some = torch.zeros_like(grad).index_copy_(0, rows, grad[rows])
         with use_backend("reference"):
-            expected = spmm(part, x.double())
-        close(spmm(graph, x)[rows], expected, torch.float32)
+            expected = _results(partial(spmm, part), (x.detach().double(),), grad[rows].double(), backward)
+        actual = _results(partial(spmm, graph), (x,), some, backward)
+        for one, other in zip([actual[0][rows], *actual[1:]], expected, strict=True):
+            close(one, other, torch.float32)
+        if backward:
+            edge = torch.randint(graph.num_edges, (1000,), device=graph.device)
+            (actual_weight,) = torch.autograd.grad(spmm(graph, x, weight), weight, grad)
+            close(actual_weight[edge], (grad[graph.target[edge]] * x.detach()[graph.col[edge]]).sum(1), torch.float32)
 
-    wide, edge = 4 * x.numel(), 8 * graph.num_edges
-    calls = {"gesm": lambda: spmm(graph, x), "torch.sparse (cuSPARSE)": lambda: matrix @ x}
-    return Case(f"spmm {width} fp32 forward", calls, 2 * wide + edge, graph.num_edges * width * 4 + wide + edge, check)
+    wide, edge, gather = 4 * x.numel(), 8 * graph.num_edges, graph.num_edges * width * 4
+    floor, traffic = 2 * wide + edge, gather + wide + edge
+    if backward:  # grad gathered for x; grad and gathered x for the weights
+        floor, traffic = floor + 3 * wide + 2 * edge, traffic + 2 * gather + 2 * wide + 2 * edge
+    return Case(operator, calls, floor, traffic, check, notes)
 
 
-def _mixture(graph: Graph, classes: int, backward: bool) -> Case:
+def _mixture(operator: str, graph: Graph, classes: int, backward: bool) -> Case:
     x = torch.randn(graph.num_nodes, (K + 1) * classes, device=graph.device).requires_grad_(backward)
     grad = torch.randn(graph.num_nodes, classes, device=graph.device)
     run, matrix = _mode(backward, grad, x), _csr(graph)
@@ -153,6 +195,13 @@ def _mixture(graph: Graph, classes: int, backward: bool) -> Case:
     def check() -> None:
         with torch.no_grad():
             close(mix(graph, x, K), chain(), torch.float32)
+        if backward:
+            (actual,) = torch.autograd.grad(mix(graph, x, K), x, grad)
+            size, step = (graph.num_src, graph.num_dst), grad
+            transpose = torch.sparse_csr_tensor(graph.colptr, graph.row, graph.csc_weight, size, check_invariants=False)
+            for block in actual.split(classes, 1):
+                close(block, step, torch.float32)
+                step = transpose @ step
 
     narrow, edge = 4 * graph.num_nodes * classes, 8 * graph.num_edges
     times = 2 if backward else 1
@@ -161,8 +210,17 @@ def _mixture(graph: Graph, classes: int, backward: bool) -> Case:
     calls = {"gesm": run(lambda: mix(graph, x, K))}
     if not backward:  # its gradient would be that of sparse values
         calls["torch.sparse chain"] = run(chain)
-    mode = "forward + backward" if backward else "forward"
-    return Case(f"mix K = {K}, {classes} columns, {mode}", calls, floor, traffic, check)
+    return Case(operator, calls, floor, traffic, check)
+
+
+def _results(f: Callable[..., Tensor], inputs: tuple[Tensor, ...], grad: Tensor, backward: bool) -> list[Tensor]:
+    """The result and, for `backward`, the gradients of the inputs."""
+    if not backward:
+        with torch.no_grad():
+            return [f(*inputs)]
+    inputs = tuple(t.detach().requires_grad_() for t in inputs)
+    out = f(*inputs)
+    return [out.detach(), *torch.autograd.grad(out, inputs, grad)]
 
 
 def training_step(
@@ -190,6 +248,10 @@ def _mode(backward: bool, grad: Tensor, *inputs: Tensor) -> Callable[[Callable[[
     if not backward:
         return torch.no_grad()
     return lambda call: lambda: torch.autograd.grad(call(), inputs, grad)
+
+
+def _mode_name(backward: bool) -> str:
+    return "forward + backward" if backward else "forward"
 
 
 def _csr(graph: Graph) -> Tensor:

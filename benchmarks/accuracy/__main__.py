@@ -45,7 +45,7 @@ def _go(options: argparse.Namespace) -> None:
     cells = list(_cells(options))
     if options.what == "recipes":
         for column, model in cells:
-            if (file := _search_file(options.out, column, model)).exists():
+            if (file := search_file(options.out, column, model)).exists():
                 _ship(chosen(file), column, model)
     elif options.what != "table":
         # As many threads as workers: each follows one cell, and a cell's runs fill the gaps of the others.
@@ -55,7 +55,7 @@ def _go(options: argparse.Namespace) -> None:
                 column, model = cell
                 if options.what == "search":
                     budget = options.trials or trials(column), seeds(column)
-                    search(column, model, _search_file(options.out, column, model), executor, *budget)
+                    search(column, model, search_file(options.out, column, model), executor, *budget)
                     return
                 if options.models is None and not has_recipe(column, model):
                     return
@@ -87,7 +87,8 @@ def _cells(options: argparse.Namespace) -> Iterator[tuple[Column, str]]:
             yield column, model.strip()
 
 
-def _search_file(folder: Path, column: Column, model: str) -> Path:
+def search_file(folder: Path, column: Column, model: str) -> Path:
+    """Where a search is kept."""
     return folder / "search" / f"{column.slug}-{model}.jsonl"
 
 

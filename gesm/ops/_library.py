@@ -11,7 +11,7 @@ import torch
 
 from gesm.errors import GesmError
 
-__all__ = ["INTERPRETED", "LIBRARY", "backend", "kernel_dtype", "register", "use_backend"]
+__all__ = ["INTERPRETED", "LIBRARY", "backend", "define", "kernel_dtype", "register", "use_backend"]
 
 
 def _has_triton() -> bool:
@@ -24,8 +24,36 @@ def _has_triton() -> bool:
 LIBRARY = torch.library.Library("gesm", "FRAGMENT")
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # Triton reads it when a kernel is decorated
 _ALLOWED = ("auto", "reference", "cpu", "triton")
-_TRITON = _has_triton()  # found, not imported: only its first kernel imports it
-_FAST = {"cpu": "cpu"} | ({"cuda": "triton"} if _TRITON else {})  # device type -> fast backend
+_TRITON = _has_triton()  # found, not imported: only its first use imports it
+_FAST = {"cpu": "cpu", "cuda": "triton"}  # device type -> fast backend
+_TAGS = [tag for tag in [getattr(torch.Tag, "cudagraph_unsafe", None)] if tag is not None]
+_probed: dict[str, str | None] = {}
+
+
+def _triton_problem() -> str | None:
+    """Why Triton cannot run on a GPU here; None if it can."""
+    if not _TRITON:
+        return "Triton is not installed; pip install 'gesm[triton]', or use auto"
+    if not _probed and not torch.compiler.is_compiling():
+        _probed["problem"] = _probe()
+    return _probed.get("problem")
+
+
+def _probe() -> str | None:
+    """Starts Triton's driver, for which it compiles a few lines of C."""
+    if not torch.cuda.is_available():
+        return "PyTorch finds no CUDA device; use auto"
+    major, minor = torch.cuda.get_device_capability()
+    if major < 7:
+        return f"the device has compute capability {major}.{minor}, Triton needs 7.0; use auto"
+    try:
+        from triton.runtime import driver
+
+        driver.active.get_current_target()
+    except Exception as error:  # no C compiler, no Python headers, no driver library: whatever it is, it cannot run
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        return f"Triton cannot start here ({reason[0]}); install a C compiler and Python's headers, or use auto"
+    return None
 
 
 def backend(device: torch.device) -> str:
@@ -35,17 +63,16 @@ def backend(device: torch.device) -> str:
         GesmError: if `GESM_BACKEND` names an unknown backend, or one that cannot run on `device`.
     """
     choice = os.environ.get("GESM_BACKEND", "auto")
+    fast = _FAST.get(device.type, "reference")
     if choice == "auto":
-        return _FAST.get(device.type, "reference")
+        return "reference" if fast == "triton" and _triton_problem() else fast
     if choice not in _ALLOWED:
         raise GesmError(f"GESM_BACKEND must be one of {', '.join(_ALLOWED)}, got {choice!r}")
-    if choice == "reference" or _FAST.get(device.type) == choice:
+    if choice == "triton" and (device.type == "cuda" or not _TRITON) and (problem := _triton_problem()):
+        raise GesmError(f"GESM_BACKEND=triton was asked for, but {problem}")
+    if choice in ("reference", fast):
         return choice
     if choice == "triton":
-        if not _TRITON:
-            raise GesmError(
-                "GESM_BACKEND=triton was asked for, but Triton is not installed; pip install 'gesm[triton]', or use auto"
-            )
         if device.type == "cpu" and INTERPRETED:
             return choice
         if device.type == "cpu":
@@ -59,6 +86,11 @@ def backend(device: torch.device) -> str:
 def kernel_dtype(dtype: torch.dtype, name: str) -> torch.dtype:
     """The type in which the kernels of the backend `name` take x: only Triton's take half precisions as they are."""
     return torch.float32 if name != "triton" and dtype in (torch.float16, torch.bfloat16) else dtype
+
+
+def define(schema: str) -> None:
+    """Adds an operator; its first call on a structure waits for the device, so that a compiler must not capture it unseen."""
+    LIBRARY.define(schema, tags=_TAGS)
 
 
 def register(name: str, cpu: Callable, triton: str) -> None:

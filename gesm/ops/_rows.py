@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from gesm.errors import GesmError
+
 __all__ = ["Items", "items"]
 
 SHORTEST, LONGEST = 256, 2048  # bounds of the length from which on a row is split
@@ -43,6 +45,8 @@ def items(rowptr: Tensor) -> Items:
     cached = _made.setdefault(rowptr, {})
     bounds = (SHORTEST, LONGEST)
     if bounds not in cached:
+        if rowptr.is_cuda and torch.cuda.is_current_stream_capturing():
+            raise GesmError("this graph is new to a CUDA graph under capture, which cannot wait for it; run one step before")
         cached[bounds] = _make(rowptr.long(), *bounds)
     return cached[bounds]
 

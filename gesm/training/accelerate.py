@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -40,10 +40,11 @@ def check_accelerate(recipe: Recipe, task: Task, device: torch.device) -> None:
         )
 
 
-def compiled(function: Callable[..., Any], graph: Graph, normalization: str) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], graph: Graph, normalizations: Iterable[str]) -> Callable[..., Any]:
     """The function through torch.compile, in one piece; what it derives from the graph is made before, not in each call."""
-    for name in {normalization, "col", "sym"}:  # of the model, of the structure loss, of the peers
+    for name in normalizations:
         graph.transition(name).csc_weight  # noqa: B018
+    torch.compiler.reset()  # each recipe is another variant of one function, of which torch.compile takes eight
     return torch.compile(function, fullgraph=True, backend=BACKEND)
 
 
@@ -54,28 +55,29 @@ class CapturedStep:
     capture must not make: compiled kernels, work lists, the optimiser's state.
     """
 
-    def __init__(self, step: Callable[[], Tensor], optimizer: torch.optim.Optimizer):
-        self.step, self.optimizer = step, optimizer
+    def __init__(self, optimizer: torch.optim.Optimizer):
+        self.optimizer = optimizer
         self.device = optimizer.param_groups[0]["params"][0].device
+        self.stream = torch.cuda.Stream(self.device)
         self.calls, self.graph, self.loss = 0, None, None
 
-    def __call__(self) -> Tensor:
-        """One step; its loss, which the next one overwrites."""
+    def __call__(self, step: Callable[[], Tensor]) -> Tensor:
+        """One step, at each call the same; its loss, which the next one overwrites."""
         if self.calls < WARM_UP:
             self.calls += 1
-            return self._aside()
+            return self._aside(step)
         if self.graph is None:
             self.optimizer.zero_grad()  # the gradients' memory shall be the graph's own
             self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph, stream=torch.cuda.Stream(self.device)):
-                self.loss = self.step()
+            with torch.cuda.graph(self.graph, stream=self.stream):
+                self.loss = step()
         self.graph.replay()
         return self.loss
 
-    def _aside(self) -> Tensor:
-        stream, current = torch.cuda.Stream(self.device), torch.cuda.current_stream(self.device)
-        stream.wait_stream(current)
-        with torch.cuda.stream(stream):
-            loss = self.step()
-        current.wait_stream(stream)
+    def _aside(self, step: Callable[[], Tensor]) -> Tensor:
+        current = torch.cuda.current_stream(self.device)
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream):
+            loss = step()
+        current.wait_stream(self.stream)
         return loss

@@ -84,13 +84,16 @@ class Run:
         self.best = {name: t.clone() for name, t in self.weights.items()}
         self.selection = Selection(recipe.selection, recipe.patience)
         self.history: list[Epoch] = []
-        self.loss = self._loss
+        self._captured = CapturedStep(self.optimizer) if captured else None
+        self._compiled = None
         if recipe.accelerate == "compile":
-            self.loss = compiled(self._loss, task.train[0].graph, recipe.normalization)
-        self.step = CapturedStep(self._step, self.optimizer) if captured else self._step
+            self._compiled = compiled(Run._loss, task.train[0].graph, _normalizations(recipe))
+
+    def step(self) -> Tensor:
+        """One pass over the training graphs; their mean loss, still on the device."""
+        return self._captured(self._step) if self._captured else self._step()
 
     def _step(self) -> Tensor:
-        """One pass over the training graphs; their mean loss, still on the device."""
         self.model.train()
         batch, samples = self.recipe.graphs_per_step, self.task.train
         losses = []
@@ -100,7 +103,7 @@ class Run:
             rows = sum(len(sample.y["train"]) for sample in chunk)
             self.optimizer.zero_grad()
             for sample in chunk:
-                loss = self.loss(sample)
+                loss = self._compiled(self, sample) if self._compiled else self._loss(sample)
                 loss = loss if len(chunk) == 1 else loss * (len(sample.y["train"]) / rows)
                 loss.backward()
                 losses.append(loss.detach())
@@ -219,6 +222,12 @@ class Run:
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def _normalizations(recipe: Recipe) -> set[str]:
+    """Of the transitions that a training step takes: the model's, and the structure loss's."""
+    own = recipe.normalization if "normalization" in recipe.to_dict() else "sym"
+    return {own, "col"} if recipe.structure_weight else {own}
 
 
 def _parameter_groups(model: torch.nn.Module, recipe: Recipe) -> list[dict[str, Any]]:

@@ -94,6 +94,13 @@ def test_a_search_keeps_no_test_figure_and_chooses_by_validation(tmp_path, train
     assert len({json.dumps(line["params"], sort_keys=True) for line in lines[:6]}) == 6
 
 
+def test_what_is_shipped_won_its_search():
+    searched = [(c, m) for c in COLUMNS for m in MODELS if program.search_file(program.RESULTS, c, m).exists()]
+    assert searched
+    for column, model in searched:
+        assert program.shipped(column, model) == search.chosen(program.search_file(program.RESULTS, column, model))
+
+
 def test_a_killed_search_goes_on(tmp_path, trained):
     whole, broken = tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
     search.search(CITESEER, "sgc", whole, Here(), 4, 1)

@@ -4,9 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from benchmarks import gpu, gpu_cases
 from benchmarks.gpu_graphs import SIZES, Size, power_law
 from benchmarks.machine import describe
 
@@ -14,7 +16,10 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_smoke_run_checks_and_times_everything(tmp_path):
-    pytest.importorskip("triton")
+    triton = pytest.importorskip("triton")
+    old = tuple(map(int, triton.__version__.split(".")[:2])) < (3, 7)
+    if old and tuple(map(int, np.__version__.split(".")[:2])) >= (2, 4):
+        pytest.skip(f"the interpreter of Triton {triton.__version__} fails with NumPy {np.__version__}")
     file = tmp_path / "gpu.json"
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TRITON_INTERPRET": "1", "GESM_BACKEND": "triton"}
     command = [sys.executable, "-m", "benchmarks.gpu", "--smoke", "--device", "cpu", "--json", str(file)]
@@ -40,3 +45,33 @@ def test_made_graphs_are_skewed_and_the_same_each_time():
     assert degree[0] >= 2000
     assert degree[1:].max() > 10 * degree.float().mean()
     assert all(size.skew >= 1 for size in SIZES.values())
+
+
+def test_a_failing_case_is_named_and_the_others_go_on(tmp_path, monkeypatch, capsys):
+    def close(actual, expected, dtype):
+        assert actual.dim() != 3, "relative RMS error 1.0e+00 beyond 1e-05"
+
+    file = tmp_path / "gpu.json"
+    monkeypatch.setattr(gpu_cases, "close", close)
+    monkeypatch.setattr(sys, "argv", ["gpu", "--smoke", "--device", "cpu", "--json", str(file)])
+    with pytest.raises(SystemExit, match="1"):
+        gpu.main()
+    rows = json.loads(file.read_text())["rows"]
+    assert [row["operator"] for row in rows if "error" in row] == [
+        "attend 2 x 4 fp32 forward",
+        "attend 2 x 4 fp32 forward + backward",
+    ]
+    assert rows[-1]["operator"] == "GESM 2 x 4 training step"
+    assert "beyond 1e-05" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--graphs", "foo"], "no graph 'foo'; choose from cora"), (["--smoke", "--json", "none/x"], "make it first")],
+)
+def test_bad_arguments_are_refused_before_anything_is_measured(arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "pick_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(sys, "argv", ["gpu", *arguments])
+    with pytest.raises(SystemExit):
+        gpu.main()
+    assert message in capsys.readouterr().err

@@ -7,18 +7,18 @@ from torch.autograd.function import once_differentiable
 from gesm.errors import GesmError
 from gesm.graph import Graph
 from gesm.ops._checks import accumulation_dtype, check_graph, check_operand
-from gesm.ops._library import LIBRARY, backend, kernel_dtype, register
+from gesm.ops._library import backend, define, kernel_dtype, register
 from gesm.ops._random import new_seed
 from gesm.ops.attend import cpu, reference
 from gesm.ops.attend.scores import SCORES
 
 __all__ = ["attend", "attend_scores", "attention_weights"]
 
-LIBRARY.define(
+define(
     "attend(Tensor rowptr, Tensor col, Tensor value, Tensor x, Tensor score_dst, Tensor score_src, str score, float p, "
     "Tensor seed, bool residual) -> (Tensor, Tensor)"
 )
-LIBRARY.define(
+define(
     "attend_backward(Tensor rowptr, Tensor col, Tensor colptr, Tensor row, Tensor to_csc, Tensor value, Tensor x, "
     "Tensor score_dst, Tensor score_src, Tensor lse, Tensor grad, str score, float p, Tensor seed, bool residual, "
     "bool needs_value) -> (Tensor, Tensor, Tensor, Tensor)"
@@ -166,8 +166,10 @@ def _attend(
         raise GesmError(f"dropout must be in [0, 1), got {dropout}")
     if residual and graph.is_bipartite:
         raise GesmError(f"a residual needs as many sources as targets, got {graph}; add it to the result instead")
-    if seed is not None and (not isinstance(seed, Tensor) or seed.dtype != torch.int64 or seed.shape != (1,)):
-        raise GesmError(f"seed must be an int64 tensor of shape [1], got {seed!r}")
+    if seed is not None and not (
+        isinstance(seed, Tensor) and seed.dtype == torch.int64 and seed.shape == (1,) and seed.device == x.device
+    ):
+        raise GesmError(f"seed must be an int64 tensor of shape [1] on {x.device}, got {seed!r}")
     if seed is None:
         seed = new_seed(x.device) if dropout > 0 else torch.zeros(1, dtype=torch.long, device=x.device)
     name = backend(x.device)

@@ -7,14 +7,14 @@ from torch.autograd.function import once_differentiable
 from gesm.errors import GesmError
 from gesm.graph import Graph
 from gesm.ops._checks import accumulation_dtype, check_graph, check_operand
-from gesm.ops._library import LIBRARY, backend, kernel_dtype, register
+from gesm.ops._library import backend, define, kernel_dtype, register
 from gesm.ops.mix import cpu, reference
 from gesm.ops.spmm import spmm
 
 __all__ = ["mix"]
 
-LIBRARY.define("mix(Tensor rowptr, Tensor col, Tensor value, Tensor x, int K) -> Tensor")
-LIBRARY.define("mix_backward(Tensor colptr, Tensor row, Tensor value, Tensor grad, int K) -> Tensor")
+define("mix(Tensor rowptr, Tensor col, Tensor value, Tensor x, int K) -> Tensor")
+define("mix_backward(Tensor colptr, Tensor row, Tensor value, Tensor grad, int K) -> Tensor")
 register("mix", cpu.mix, "gesm.ops.mix.triton")
 register("mix_backward", cpu.mix_backward, "gesm.ops.mix.triton")
 

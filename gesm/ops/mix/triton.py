@@ -1,7 +1,7 @@
 """mix in Triton: K launches of the sparse product, the block of each step added inside.
 
 What is between two steps lies in buffers whose rows are whole multiples of 16 bytes, in the type of sums: a row of 7 columns
-is then one sector of memory and two loads. The padding holds anything, for a column never meets another.
+is then one sector of memory and two loads. The padding holds zeros that nobody reads.
 """
 
 import torch
@@ -37,11 +37,13 @@ def mix_backward(colptr: Tensor, row: Tensor, value: Tensor, grad: Tensor, K: in
     """[N, C] to [N, (K + 1) * C]: block k is (P^T)^k grad."""
     grad = grad if grad.stride(1) == 1 else grad.contiguous()
     width = grad.size(1)
-    out, between = grad.new_empty(grad.size(0), (K + 1) * width), _buffers(grad, width, K)
+    out, between = grad.new_empty(grad.size(0), (K + 1) * width), _buffers(grad, width, K - 1)
     out[:, :width] = grad
     now = grad
-    for k in range(1, K + 1):
+    for k in range(1, K):
         following = between[k % len(between)]
         multiply_add(colptr, row, value, now, following, copy=out[:, k * width : (k + 1) * width])
         now = following
+    if K:
+        multiply_add(colptr, row, value, now, out[:, K * width :])
     return out

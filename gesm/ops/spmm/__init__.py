@@ -7,13 +7,13 @@ from torch.autograd.function import once_differentiable
 from gesm.errors import GesmError
 from gesm.graph import Graph
 from gesm.ops._checks import accumulation_dtype, check_graph, check_operand
-from gesm.ops._library import LIBRARY, backend, kernel_dtype, register
+from gesm.ops._library import backend, define, kernel_dtype, register
 from gesm.ops.spmm import cpu, reference
 
 __all__ = ["spmm"]
 
-LIBRARY.define("spmm(Tensor rowptr, Tensor col, Tensor value, Tensor x) -> Tensor")
-LIBRARY.define("sddmm(Tensor rowptr, Tensor col, Tensor a, Tensor b, int heads) -> Tensor")
+define("spmm(Tensor rowptr, Tensor col, Tensor value, Tensor x) -> Tensor")
+define("sddmm(Tensor rowptr, Tensor col, Tensor a, Tensor b, int heads) -> Tensor")
 register("spmm", cpu.spmm, "gesm.ops.spmm.triton")
 register("sddmm", cpu.sddmm, "gesm.ops.spmm.triton")
 

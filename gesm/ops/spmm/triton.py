@@ -51,7 +51,7 @@ def _spmm(row, start, end, slot, num_items, col, value, part, x, add, out, copy,
 
 
 def _tile(width: int, aligned: bool) -> dict[str, int]:
-    """Rows, edges and columns of a program of 128 threads: 16 elements each, 8 where loads are single words."""
+    """Rows, edges and columns of a program of 128 threads: 16 elements each, 8 where loads are single words, 32 if wide."""
     BW, BE = min(power_of_two(width), 512), 8
     elements = 2048 if aligned else 1024
     return {"BR": max(elements // (BE * BW), 1), "BE": BE, "BW": BW, "num_warps": 4}
