@@ -54,10 +54,11 @@ def run_cell(column: Column, name: str, recipe: Recipe, folder: Path, executor: 
 
 def _command(column: Column, name: str, recipe: Recipe, runs: int) -> str:
     """What trains the cell again, the shipped recipe being as it is now."""
-    base = name if name in MODELS else recipe.model
-    words = ["gesm", "train", column.dataset, "--model" if base == recipe.model else "--recipe", base]
-    before = Recipe.for_dataset(column.dataset, name=base, protocol=column.protocol).to_dict()
+    base = next((model for model in MODELS if name == model or name.startswith(f"{model}-")), recipe.model)
+    shipped = Recipe.for_dataset(column.dataset, name=base, protocol=column.protocol)
+    words = ["gesm", "train", column.dataset, "--model" if base == shipped.model else "--recipe", base]
+    before = shipped.to_dict()
     for key, value in recipe.to_dict().items():
-        if key != "model" and (key not in before or value != before[key]):
+        if key not in before or value != before[key]:
             words += ["--set", f"{key}={'null' if value is None else value}"]
     return " ".join([*words, "--protocol", column.protocol, "--runs", str(runs)])
