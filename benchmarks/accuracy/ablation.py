@@ -6,7 +6,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy.cells import read_cell, run_cell
+from benchmarks.accuracy.cells import is_of, read_cell, run_cell
 from benchmarks.accuracy.columns import Column
 from gesm.training import Recipe
 from gesm.training.result import interval
@@ -23,8 +23,8 @@ def variants(recipe: Recipe) -> dict[str, dict[str, Any]]:
         f"{other} score": {"score": other},
         "no residual": {"residual": False},
         "no structure loss": {"structure_weight": 0.0},
-        "structure loss, beta 1": {"structure_weight": 1.0, "structure_beta": 1.0},
-        "structure loss, beta 0.5": {"structure_weight": 1.0, "structure_beta": 0.5},
+        "structure loss, beta 1": {"structure_weight": recipe.structure_weight or 1.0, "structure_beta": 1.0},
+        "structure loss, beta 0.5": {"structure_weight": recipe.structure_weight or 1.0, "structure_beta": 0.5},
         "no consistency": {"consistency_draws": 1},
         "no hop sampling": {"consistency_draws": 1, "hop_sampling": "none"},
         "no input dropout": {"input_dropout": 0.0},
@@ -55,13 +55,15 @@ def ablate(column: Column, name: str, recipe: Recipe, folder: Path, executor: Ex
 def ablation_table(column: Column, name: str, recipe: Recipe, folder: Path) -> str:
     """Markdown: test metric, and its difference to the recipe with the 95 % interval over the seeds they share."""
     whole = read_cell(folder, column, name)
-    if whole is None:
+    if whole is None or not is_of(whole, recipe):
         return ""
     lines = ["| | test | minus the recipe |", "| --- | ---: | ---: |", f"| **{name}** | {_percent(whole['test'])} | |"]
-    for variant in variants(recipe):
-        if (cell := read_cell(folder, column, _cell_name(name, variant))) is not None:
-            pairs = zip(cell["test"]["runs"], whole["test"]["runs"], strict=False)
-            gap = interval([one - other for one, other in pairs])
+    runs = dict(zip(whole["seed"], whole["test"]["runs"], strict=True))
+    for variant, change in variants(recipe).items():
+        cell = read_cell(folder, column, _cell_name(name, variant))
+        if cell is not None and is_of(cell, recipe.replace(**change)):
+            pairs = zip(cell["seed"], cell["test"]["runs"], strict=True)
+            gap = interval([one - runs[seed] for seed, one in pairs if seed in runs])
             lines.append(f"| {variant} | {_percent(cell['test'])} | {100 * gap['mean']:+.2f} ± {100 * gap['ci95']:.2f} |")
     return "\n".join(lines)
 

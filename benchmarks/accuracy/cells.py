@@ -5,13 +5,15 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
+from benchmarks.accuracy import jsonl
 from benchmarks.accuracy.columns import MODELS, Column
 from benchmarks.accuracy.workers import train
 from benchmarks.machine import describe
+from gesm.errors import GesmError
 from gesm.training import Recipe
 from gesm.training.result import Result, summarize
 
-__all__ = ["cell_file", "read_cell", "run_cell"]
+__all__ = ["cell_file", "is_of", "read_cell", "run_cell"]
 
 
 def cell_file(folder: Path, column: Column, name: str) -> Path:
@@ -25,6 +27,11 @@ def read_cell(folder: Path, column: Column, name: str) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
+def is_of(cell: dict[str, Any], recipe: Recipe) -> bool:
+    """Whether a cell, or a run, was trained with a recipe; keys that came later have their defaults."""
+    return Recipe.from_dict(cell["recipe"]) == recipe
+
+
 def run_cell(column: Column, name: str, recipe: Recipe, folder: Path, executor: Executor, runs: int) -> dict[str, Any]:
     """Completes a cell; its runs are kept one by one beside it, and merged when they are all there.
 
@@ -32,17 +39,18 @@ def run_cell(column: Column, name: str, recipe: Recipe, folder: Path, executor: 
     """
     path = cell_file(folder, column, name)
     cell = read_cell(folder, column, name)
-    if cell and cell["recipe"] == recipe.to_dict() and len(cell["seed"]) >= runs:
+    if cell and is_of(cell, recipe) and len(cell["seed"]) >= runs:
         return cell
     unfinished = path.with_suffix(".jsonl")
-    lines = [json.loads(line) for line in unfinished.read_text().splitlines()] if unfinished.exists() else []
-    records = {line["seed"]: line["record"] for line in lines if line["recipe"] == recipe.to_dict()}
+    records = {line["seed"]: line["record"] for line in jsonl.read(unfinished) if is_of(line, recipe)}
     todo = [seed for seed in range(runs) if seed not in records]
     futures = [executor.submit(train, column.dataset, column.protocol, recipe.to_dict(), seed, True) for seed in todo]
     for seed, future in zip(todo, futures, strict=True):
-        records[seed] = future.result()
-        with unfinished.open("a") as file:
-            file.write(json.dumps({"seed": seed, "recipe": recipe.to_dict(), "record": records[seed]}) + "\n")
+        try:
+            records[seed] = future.result()
+        except GesmError as error:
+            raise GesmError(f"{column.name} {name}, seed {seed}: {error}") from None
+        jsonl.append(unfinished, {"seed": seed, "recipe": recipe.to_dict(), "record": records[seed]})
     cell = summarize([Result(**records[seed]) for seed in range(runs)])
     cell |= {"recipe": recipe.to_dict(), "machine": describe(), "command": _command(column, name, recipe, runs)}
     path.write_text(json.dumps(cell, indent=1) + "\n")

@@ -3,13 +3,13 @@
 A search writes one line a trial, with its recipe and validation figures, never a test figure; killed, it goes on where it was.
 """
 
-import json
 import statistics
 import warnings
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
+from benchmarks.accuracy import jsonl
 from benchmarks.accuracy.columns import Column
 from benchmarks.accuracy.spaces import base_recipe, published, space
 from benchmarks.accuracy.workers import train
@@ -27,35 +27,16 @@ def search(column: Column, model: str, path: Path, executor: Executor, trials: i
     Each trial is trained with the seeds 0 ... seeds - 1. The best `FINALISTS` are trained with as many seeds again, and with
     them all averaged, the highest validation metric wins, of equal ones the lower loss.
     """
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    choices = space(column, model)
-    distributions = {name: optuna.distributions.CategoricalDistribution(values) for name, values in choices.items()}
-    sampler = optuna.samplers.TPESampler(seed=0, n_startup_trials=max(trials // 2, 1), multivariate=True)
-    optimizer = optuna.create_study(direction="maximize", sampler=sampler)
+    distributions, base = _distributions(column, model), base_recipe(column, model)
     lines, finals = _read(path)
-    for line in lines:
-        past = optuna.trial.create_trial(params=line["params"], distributions=distributions, value=_value(line))
-        optimizer.add_trial(past)
-    base = base_recipe(column, model)
+    _check(path, lines, distributions)
     for number in range(len(lines), trials):
-        if number == 0:
-            optimizer.enqueue_trial(published(model))
-        proposal = optimizer.ask(distributions)
-        for _ in range(20):  # what was tried already teaches nothing new
-            known = next((line for line in lines if line["params"] == proposal.params), None)
-            if known is None:
-                break
-            optimizer.tell(proposal, _value(known))
-            proposal = optimizer.ask(distributions)
-        line = _trial(column, base, number, proposal.params, range(seeds), executor)
-        optimizer.tell(proposal, _value(line))
+        params = _propose(lines, number, distributions, trials) if number else published(model)
+        line = _trial(column, base, number, params, range(seeds), executor)
         _write(path, line)
         lines.append(line)
     done = {line["trial"] for line in finals}
-    for line in _distinct(sorted(lines, key=_rank))[:FINALISTS]:
+    for line in _finalists(lines):
         if line["trial"] not in done:
             _write(path, _trial(column, base, line["trial"], line["params"], range(seeds, 2 * seeds), executor))
     return chosen(path)
@@ -64,11 +45,57 @@ def search(column: Column, model: str, path: Path, executor: Executor, trials: i
 def chosen(path: Path) -> Recipe:
     """The recipe that won a finished search."""
     lines, finals = _read(path)
-    if not finals:
+    second = {line["trial"]: line for line in finals}
+    finalists = _finalists(lines)
+    if not lines or any(line["trial"] not in second for line in finalists):
         raise GesmError(f"{path} holds no finished search; complete it with `python -m benchmarks.accuracy search`")
-    first = {line["trial"]: line for line in lines}
-    merged = [line | {key: first[line["trial"]][key] + line[key] for key in ("val", "val_loss")} for line in finals]
-    return Recipe.from_dict(min(merged, key=_rank)["recipe"])
+    both = [line | {key: line[key] + second[line["trial"]][key] for key in ("val", "val_loss")} for line in finalists]
+    return Recipe.from_dict(min(both, key=_rank)["recipe"])
+
+
+def _distributions(column: Column, model: str) -> dict[str, Any]:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    return {key: optuna.distributions.CategoricalDistribution(values) for key, values in space(column, model).items()}
+
+
+def _check(path: Path, lines: list[dict[str, Any]], distributions: dict[str, Any]) -> None:
+    for line in lines:
+        for key, value in line["params"].items():
+            if key not in distributions or value not in distributions[key].choices:
+                raise GesmError(f"{path} searched another space: {key}={value}; move the file away to search anew")
+
+
+def _propose(lines: list[dict[str, Any]], number: int, distributions: dict[str, Any], trials: int) -> dict[str, Any]:
+    """The next setting: at random for half of the trials, then by Optuna's TPE; one that was tried already teaches nothing.
+
+    It depends on the number and on the trials so far alone, so that a search that was killed goes on as if it had not been.
+    """
+    import optuna
+
+    past = [optuna.trial.create_trial(params=line["params"], distributions=distributions, value=_value(line)) for line in lines]
+    for attempt in range(50):
+        seed = number + attempt * 1000
+        if number < trials // 2 or attempt >= 10:
+            sampler: Any = optuna.samplers.RandomSampler(seed=seed)
+        else:
+            sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=0, multivariate=True)
+        study = optuna.create_study(direction="maximize", sampler=sampler)
+        study.add_trials(past)
+        params = study.ask(distributions).params
+        if all(params != line["params"] for line in lines):
+            break
+    return params
+
+
+def _finalists(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    best: list[dict[str, Any]] = []
+    for line in sorted(lines, key=_rank):
+        if all(line["params"] != other["params"] for other in best):
+            best.append(line)
+    return best[:FINALISTS]
 
 
 def _trial(
@@ -99,17 +126,12 @@ def _rank(line: dict[str, Any]) -> tuple[float, float]:
     return -statistics.mean(line["val"]), statistics.mean(line["val_loss"])
 
 
-def _distinct(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return list({json.dumps(line["params"], sort_keys=True): line for line in reversed(lines)}.values())[::-1]
-
-
 def _read(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The trials of a search, and the second runs of its finalists."""
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    lines = jsonl.read(path)
     return [line for line in lines if line["seeds"][0] == 0], [line for line in lines if line["seeds"][0] > 0]
 
 
 def _write(path: Path, line: dict[str, Any]) -> None:
-    with path.open("a") as file:
-        file.write(json.dumps(line) + "\n")
+    jsonl.append(path, line)
     print(f"{path.stem} {line['trial']}: val {100 * statistics.mean(line['val']):.2f} {line['params']}", flush=True)

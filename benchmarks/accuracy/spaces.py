@@ -168,6 +168,10 @@ def _is_small(column: Column) -> bool:
     return column.dataset in ("cora", "citeseer")
 
 
+def _is_planetoid(column: Column) -> bool:
+    return column.dataset in {one.dataset for one in PLANETOID}
+
+
 def space(column: Column, model: str) -> Space:
     """The values that a search may take, by recipe key."""
     return SPACES[model] | ({} if _is_small(column) else _LARGE.get(model, {}))
@@ -175,7 +179,7 @@ def space(column: Column, model: str) -> Space:
 
 def base_recipe(column: Column, model: str) -> Recipe:
     """The values that a search does not change."""
-    shorter = {} if column in PLANETOID else _SHORTER
+    shorter = {} if _is_planetoid(column) else _SHORTER
     return Recipe(**({"model": model} | _FIXED | _BASE.get(model, {}) | shorter))
 
 
@@ -186,9 +190,9 @@ def published(model: str) -> dict[str, Any]:
 
 def trials(column: Column) -> int:
     """Budget of a search, the same for every model."""
-    return 20 if _is_small(column) else 8 if column in PLANETOID else 6
+    return 20 if _is_small(column) else 8 if _is_planetoid(column) else 6
 
 
 def seeds(column: Column) -> int:
     """Runs behind a trial."""
-    return 2 if column in PLANETOID else 1
+    return 2 if _is_planetoid(column) else 1

@@ -75,15 +75,14 @@ def _markdown(cells: Cells) -> str:
 def _costs(cells: Cells) -> str:
     models, columns = _axes(cells)
     lines = [
-        "One epoch, training step and evaluation, in ms (one thread, another process beside it) / largest memory of the "
-        "process in MB.",
+        "One epoch, training step and evaluation, in ms: one thread, another process beside it.",
         "",
         "| | " + " | ".join(c.name for c in columns) + " |",
         "| --- |" + " ---: |" * len(columns),
     ]
     for model in models:
         row = [cells.get((model, column)) for column in columns]
-        texts = [f"{c['epoch_ms']:.0f} / {c['peak_memory_mb']:.0f}" if c else "" for c in row]
+        texts = [f"{c['epoch_ms']:.0f}" if c else "" for c in row]
         lines.append(f"| {model} | " + " | ".join(texts) + " |")
     return "\n".join(lines)
 

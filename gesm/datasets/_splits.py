@@ -54,7 +54,7 @@ def sixty_twenty_twenty(y: Tensor, seed: int) -> Masks:
     return _masks(len(y), order[:first], order[first:second])
 
 
-def few_labels(y: Tensor, public: Masks, rate: float, seed: int) -> Masks:
+def few_labels(y: Tensor, public: Masks, known: Tensor, rate: float, seed: int) -> Masks:
     """A random training set of `rate` of all nodes, beside the validation and test sets of the public split.
 
     As in Li et al. 2018 ("Deeper Insights into Graph Convolutional Networks for Semi-Supervised Learning") the nodes are drawn
@@ -63,10 +63,11 @@ def few_labels(y: Tensor, public: Masks, rate: float, seed: int) -> Masks:
     Args:
         y: Classes, [N].
         public: The public split.
+        known: Nodes with a label of their own, boolean [N].
         rate: Share of the N nodes that is labelled for training.
         seed: Number of the split; the same seed gives the same split on every machine.
     """
-    free, count = ~(public["val_mask"] | public["test_mask"]), max(round(rate * len(y)), int(y.max()) + 1)
+    free, count = known & ~(public["val_mask"] | public["test_mask"]), max(round(rate * len(y)), int(y.max()) + 1)
     for attempt in itertools.count():
         order = _order(len(y), seed + attempt * 2**32)
         chosen = torch.from_numpy(order[free.numpy()[order]][:count])

@@ -179,11 +179,11 @@ class Recipe:
         If one was made for the protocol, a slash in its name written as a hyphen, that is
         ``recipes/<dataset>/<protocol>/<name or model>.yaml``.
         """
-        folder, name = RECIPES / dataset.lower(), name or model
-        for path in (folder / (protocol or "").replace("/", "-") / f"{name}.yaml", folder / f"{name}.yaml"):
+        folder, slug, name = RECIPES / dataset.lower(), (protocol or "").replace("/", "-"), name or model
+        for path in (folder / slug / f"{name}.yaml", folder / f"{name}.yaml"):
             if path.is_file():
                 return cls.load(path)
-        shipped = sorted(p.stem for p in folder.glob("*.yaml"))
+        shipped = sorted({p.stem for place in (folder, folder / slug) for p in place.glob("*.yaml")})
         known = f"recipes of {dataset}: {', '.join(shipped)}" if shipped else f"no recipe is shipped for {dataset!r}"
         raise GesmError(f"no recipe {name!r}; {known}. Pass one of these names or the path of a YAML file")
 

@@ -92,6 +92,9 @@ def test_a_search_keeps_no_test_figure_and_chooses_by_validation(tmp_path, train
     assert recipe.dropout == min(tried)
     assert recipe == search.chosen(file)
     assert len({json.dumps(line["params"], sort_keys=True) for line in lines[:6]}) == 6
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines[:-1]))
+    with pytest.raises(GesmError, match="holds no finished search"):
+        search.chosen(file)
 
 
 def test_what_is_shipped_won_its_search():
@@ -114,8 +117,23 @@ def test_a_killed_search_goes_on(tmp_path, trained):
     trained.left = 10**6
     search.search(CITESEER, "sgc", broken, Here(), 4, 1)
     assert kept
-    assert broken.read_text().startswith(kept)
-    assert len(broken.read_text().splitlines()) == len(whole.read_text().splitlines())
+    assert broken.read_text() == whole.read_text()
+
+
+def test_a_line_that_was_cut_off_is_made_again(tmp_path, trained):
+    whole, broken = tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
+    search.search(CITESEER, "sgc", whole, Here(), 4, 1)
+    broken.write_text(whole.read_text()[:-40])
+    search.search(CITESEER, "sgc", broken, Here(), 4, 1)
+    assert broken.read_text() == whole.read_text()
+
+
+def test_a_search_of_another_space_is_refused(tmp_path, trained):
+    file = tmp_path / "sgc.jsonl"
+    search.search(CITESEER, "sgc", file, Here(), 2, 1)
+    file.write_text(file.read_text().replace('"K": 2', '"K": 99'))
+    with pytest.raises(GesmError, match="searched another space: K=99; move the file away"):
+        search.search(CITESEER, "sgc", file, Here(), 4, 1)
 
 
 def test_a_killed_cell_goes_on_and_another_recipe_starts_anew(tmp_path, trained):
@@ -142,6 +160,17 @@ def test_runs_that_were_kept_are_not_made_again(tmp_path, trained):
     (tmp_path / "citeseer-public-gsm.jsonl").write_text(json.dumps(line) + "\n")
     cells.run_cell(CITESEER, "gsm", recipe, tmp_path, Here(), 2)
     assert trained.seen == [(0.5, 1)]
+    file = tmp_path / "citeseer-public-gsm.json"
+    cell = json.loads(file.read_text())
+    del cell["recipe"]["accelerate"]  # a key that came after the cell
+    file.write_text(json.dumps(cell))
+    assert cells.run_cell(CITESEER, "gsm", recipe, tmp_path, Here(), 2) == cell
+
+
+def test_a_run_that_fails_is_named(tmp_path, trained):
+    recipe = Recipe.for_dataset("citeseer", "gsm").replace(lr=0.03)
+    with pytest.raises(GesmError, match="citeseer gsm, seed 0: the loss became nan"):
+        cells.run_cell(CITESEER, "gsm", recipe, tmp_path, Here(), 2)
 
 
 def test_the_table(tmp_path, trained, capsys):
@@ -153,7 +182,7 @@ def test_the_table(tmp_path, trained, capsys):
     assert "| gesm | 50.10 ± 0.10 (0.25) |" in text
     assert "| gsm | **70.10 ± 0.10 (0.25)** |" in text
     assert "cora:1%, 3 runs" in text
-    assert "2 / 100" in text
+    assert "| gsm | 2 |" in text
     assert text in capsys.readouterr().out
     assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "accuracy.pdf").read_bytes().startswith(b"%PDF")
@@ -211,10 +240,15 @@ def test_the_program(tmp_path, monkeypatch, capsys):
     program.main()
     written = sorted(str(path.relative_to(tmp_path / "recipes")) for path in (tmp_path / "recipes").rglob("*.yaml"))
     assert written == ["photo/60-20-20/sgc.yaml", "photo/sgc.yaml"]
-    monkeypatch.setattr(sys, "argv", ["accuracy", "run", "--columns", "reddit", "--out", str(tmp_path)])
-    with pytest.raises(SystemExit):
-        program.main()
-    assert "there is no column 'reddit'" in capsys.readouterr().err
+    for arguments, message in (
+        (["--columns", "reddit"], "there is no column 'reddit'"),
+        (["--models", "gcm"], "there is no model 'gcm'; choose from best, gesm"),
+        (["--runs", "1"], "--runs must be at least 2, got 1"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["accuracy", "run", *arguments, "--out", str(tmp_path)])
+        with pytest.raises(SystemExit):
+            program.main()
+        assert message in capsys.readouterr().err
 
 
 def test_the_lookup_of_labels():

@@ -46,11 +46,19 @@ def test_splits_are_the_same_on_every_machine():
 def test_few_labels_hold_every_class_and_spare_the_public_sets(rate, count):
     y = torch.randint(4, (1000,))
     public = {"val_mask": torch.arange(1000) < 300, "test_mask": torch.arange(1000) >= 700}
-    masks = [_splits.few_labels(y, public, rate, seed)["train_mask"] for seed in (0, 0, 1)]
+    known = torch.arange(1000) % 7 > 0
+    masks = [_splits.few_labels(y, public, known, rate, seed)["train_mask"] for seed in (0, 0, 1)]
+    assert not any((mask & ~known).any() for mask in masks)
     assert all(int(mask.sum()) == count and y[mask].unique().numel() == 4 for mask in masks)
     assert not any((mask & (public["val_mask"] | public["test_mask"])).any() for mask in masks)
     assert masks[0].equal(masks[1])
     assert not masks[0].equal(masks[2])
+
+
+def test_nodes_without_a_label_of_their_own_are_not_drawn():
+    for seed in range(20):
+        data = load("citeseer", protocol="1%", seed=seed)
+        assert data.x[data.train_mask].any(1).all()
 
 
 def test_a_share_of_the_labels_keeps_the_public_validation_and_test_sets():
