@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import recommend_drift, recommend_report
+from benchmarks import jsonl, recommend_drift, recommend_report
 from benchmarks.machine import describe
 from benchmarks.recommend_cells import ARMS, DATASETS, loaded, origin, run_cell, settings_of
 from gesm.errors import GesmError
@@ -46,10 +46,8 @@ def read_cells(out: Path) -> list[dict[str, Any]]:
     Raises:
         GesmError: if there is none.
     """
-    file = out / "cells.jsonl"
-    lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
-    cells = [json.loads(line) for line in lines if line.endswith("}\n")]
-    cells = list({(cell["dataset"], cell["q"], cell["arm"], cell["seed"]): cell for cell in cells}.values())
+    lines = jsonl.read(out / "cells.jsonl")
+    cells = list({(cell["dataset"], cell["q"], cell["arm"], cell["seed"]): cell for cell in lines}.values())
     if not cells:
         raise GesmError(f"{out} holds no cells; `python -m benchmarks.recommend run --out {out}` makes them")
     return cells

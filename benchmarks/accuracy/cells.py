@@ -5,12 +5,13 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy import jsonl
+from benchmarks import jsonl
 from benchmarks.accuracy.columns import MODELS, Column
 from benchmarks.accuracy.workers import train
 from benchmarks.machine import describe
 from gesm.errors import GesmError
 from gesm.training import Recipe
+from gesm.training.checkpoint import write_atomic
 from gesm.training.result import Result, summarize
 
 __all__ = ["cell_file", "is_of", "read_cell", "run_cell"]
@@ -53,7 +54,7 @@ def run_cell(column: Column, name: str, recipe: Recipe, folder: Path, executor: 
         jsonl.append(unfinished, {"seed": seed, "recipe": recipe.to_dict(), "record": records[seed]})
     cell = summarize([Result(**records[seed]) for seed in range(runs)])
     cell |= {"recipe": recipe.to_dict(), "machine": describe(), "command": _command(column, name, recipe, runs)}
-    path.write_text(json.dumps(cell, indent=1) + "\n")
+    write_atomic(path, json.dumps(cell, indent=1) + "\n")
     unfinished.unlink(missing_ok=True)
     test = cell["test"]
     print(f"{column.name} {name}: test {100 * test['mean']:.2f} +- {100 * test['std']:.2f}, {runs} runs", flush=True)

@@ -9,7 +9,7 @@ from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy import jsonl
+from benchmarks import jsonl
 from benchmarks.accuracy.columns import Column
 from benchmarks.accuracy.spaces import base_recipe, published, space
 from benchmarks.accuracy.workers import train

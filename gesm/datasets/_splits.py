@@ -1,5 +1,3 @@
-import itertools
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -7,6 +5,7 @@ from torch import Tensor
 from gesm.errors import GesmError
 
 Masks = dict[str, Tensor]
+DRAWS = 1000  # of few labels, until one holds every class
 
 
 def _order(n: int, seed: int) -> np.ndarray:
@@ -68,12 +67,12 @@ def few_labels(y: Tensor, public: Masks, known: Tensor, rate: float, seed: int) 
         seed: Number of the split; the same seed gives the same split on every machine.
     """
     free, count = known & ~(public["val_mask"] | public["test_mask"]), max(round(rate * len(y)), int(y.max()) + 1)
-    for attempt in itertools.count():
+    for attempt in range(DRAWS):
         order = _order(len(y), seed + attempt * 2**32)
         chosen = torch.from_numpy(order[free.numpy()[order]][:count])
         if y[chosen].unique().numel() == int(y.max()) + 1:
             return {"train_mask": torch.zeros(len(y), dtype=torch.bool).index_fill_(0, chosen, True)}
-    raise AssertionError("unreachable")
+    raise GesmError(f"{DRAWS} draws of {count} nodes all missed a class; use protocol 'public'")
 
 
 SPLITS = {"shchur": per_class, "60/20/20": sixty_twenty_twenty}

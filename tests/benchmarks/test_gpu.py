@@ -4,9 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from interpreter import needs_interpreter
 
 from benchmarks import gpu, gpu_cases
 from benchmarks.gpu_graphs import SIZES, Size, power_law
@@ -16,10 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_smoke_run_checks_and_times_everything(tmp_path):
-    triton = pytest.importorskip("triton")
-    old = tuple(map(int, triton.__version__.split(".")[:2])) < (3, 7)
-    if old and tuple(map(int, np.__version__.split(".")[:2])) >= (2, 4):
-        pytest.skip(f"the interpreter of Triton {triton.__version__} fails with NumPy {np.__version__}")
+    needs_interpreter()
     file = tmp_path / "gpu.json"
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TRITON_INTERPRET": "1", "GESM_BACKEND": "triton"}
     command = [sys.executable, "-m", "benchmarks.gpu", "--smoke", "--device", "cpu", "--json", str(file)]

@@ -55,6 +55,12 @@ def test_few_labels_hold_every_class_and_spare_the_public_sets(rate, count):
     assert not masks[0].equal(masks[2])
 
 
+def test_a_class_that_no_draw_can_hold_is_an_error():
+    y, none = torch.arange(8) % 2, torch.zeros(8, dtype=torch.bool)
+    with pytest.raises(GesmError, match="1000 draws of 4 nodes all missed a class; use protocol 'public'"):
+        _splits.few_labels(y, {"val_mask": none, "test_mask": none}, y == 0, 0.5, 0)
+
+
 def test_nodes_without_a_label_of_their_own_are_not_drawn():
     for seed in range(20):
         data = load("citeseer", protocol="1%", seed=seed)

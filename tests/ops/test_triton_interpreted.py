@@ -5,9 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from interpreter import needs_interpreter
 
 from benchmarks.ahead import compile_all, launches
 from gesm import GesmError
@@ -22,13 +22,6 @@ def python(*arguments, **environment):
     process = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
     assert process.returncode == 0, process.stdout + process.stderr
     return process.stdout
-
-
-def needs_interpreter():
-    triton = pytest.importorskip("triton")
-    old = tuple(map(int, triton.__version__.split(".")[:2])) < (3, 7)
-    if old and tuple(map(int, np.__version__.split(".")[:2])) >= (2, 4):
-        pytest.skip(f"the interpreter of Triton {triton.__version__} fails with NumPy {np.__version__}")
 
 
 def test_interpreted():

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from gesm.training.checkpoint import write_atomic
+
 __all__ = ["append", "read"]
 
 
@@ -16,10 +18,8 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def append(path: Path, line: dict[str, Any]) -> None:
     """Adds a line, on a line of its own whatever a killed program left behind."""
-    whole = not path.exists() or path.stat().st_size == 0 or path.read_bytes()[-1:] == b"\n"
-    if not whole:
-        lines = read(path)
-        path.write_text("".join(json.dumps(kept) + "\n" for kept in lines))
+    if path.exists() and path.read_bytes()[-1:] not in (b"\n", b""):
+        write_atomic(path, "".join(json.dumps(kept) + "\n" for kept in read(path)))
     with path.open("a") as file:
         file.write(json.dumps(line) + "\n")
         file.flush()
