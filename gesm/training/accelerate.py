@@ -31,6 +31,11 @@ def check_accelerate(recipe: Recipe, task: Task, device: torch.device) -> None:
             f"accelerate={how} repeats one step, but hop_sampling={recipe.hop_sampling} draws another depth each time; "
             "set one of them to none"
         )
+    if how == "cuda_graph" and recipe.lr_schedule != "constant":
+        raise GesmError(
+            f"accelerate=cuda_graph repeats one step with its lr, but lr_schedule={recipe.lr_schedule} changes it; set "
+            "lr_schedule to constant or accelerate to none"
+        )
     if len(task.train) > 1:
         raise GesmError(f"accelerate={how} needs one training graph, got {len(task.train)}; set accelerate to none")
     if how == "compile" and task.train[0].x.layout is not torch.strided:

@@ -66,6 +66,7 @@ class Recipe:
         feature_normalization: ``row`` divides each row of x by its L1 norm.
         sparse_features: Hold x as torch.sparse CSR; ``auto`` does so below 15 % non-zeros.
         lr: Adam's learning rate.
+        lr_schedule: ``cosine`` lowers it to 0 over ``epochs``: lr (1 + cos(pi e / epochs)) / 2 in epoch e = 0, 1, ...
         weight_decay: L2 on the weights (not the biases), coupled as in Adam.
         input_weight_decay: That of the map which reads x; by default ``weight_decay``.
         epochs: Upper limit.
@@ -108,6 +109,7 @@ class Recipe:
     feature_normalization: str = _choice("none", "none", "row")
     sparse_features: str | bool = _choice("auto", "auto", True, False)
     lr: float = _number(0.003, 0, closed="()")
+    lr_schedule: str = _choice("constant", "constant", "cosine")
     weight_decay: float = _number(0.0, 0)
     input_weight_decay: float | None = _number(None, 0)
     epochs: int = _number(300, 1)

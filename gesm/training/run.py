@@ -129,6 +129,10 @@ class Run:
     def epoch(self) -> Epoch:
         """One training pass and, when due, one evaluation; a single transfer from the device."""
         number, start = len(self.history) + 1, time.perf_counter()
+        if self.recipe.lr_schedule == "cosine":
+            lr = self.recipe.lr * (1 + math.cos(math.pi * (number - 1) / self.recipe.epochs)) / 2
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
         figures = [self.step()]
         due = number % self.recipe.eval_every == 0 or number == self.recipe.epochs
         if due:

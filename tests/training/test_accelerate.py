@@ -9,7 +9,7 @@ import torch._dynamo.testing
 from gesm.datasets import synthetic
 from gesm.errors import GesmError
 from gesm.training import Recipe, Task, accelerate, fit
-from gesm.training.accelerate import WARM_UP, CapturedStep
+from gesm.training.accelerate import WARM_UP, CapturedStep, check_accelerate
 from gesm.training.run import Run
 
 CPU = torch.device("cpu")
@@ -66,6 +66,12 @@ def test_several_training_graphs_are_refused(recipe):
     task.train = task.train * 2
     with pytest.raises(GesmError, match="needs one training graph, got 2"):
         Run(recipe, task, 0, CPU)
+
+
+def test_a_changing_lr_is_not_captured(recipe):
+    recipe = recipe.replace(accelerate="cuda_graph", lr_schedule="cosine")
+    with pytest.raises(GesmError, match="set lr_schedule to constant or accelerate to none"):
+        check_accelerate(recipe, Task(synthetic(), recipe), torch.device("cuda"))
 
 
 def test_the_first_steps_run_plainly_and_each_later_one_is_a_replay(monkeypatch):

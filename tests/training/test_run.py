@@ -136,3 +136,18 @@ def test_infinite_loss_names_the_epoch(recipe):
     run = Run(recipe.replace(lr=1e30, epochs=50), Task(synthetic(), recipe), 0, CPU)
     with pytest.raises(GesmError, match=r"at epoch \d+; try a smaller lr \(now 1e\+30\)"):
         [run.epoch() for _ in range(50)]
+
+
+def test_cosine_schedule_goes_on_after_a_restore(recipe, tmp_path):
+    recipe = recipe.replace(lr=0.5, lr_schedule="cosine", epochs=4, patience=4)
+    run = Run(recipe, Task(synthetic(), recipe), 0, CPU)
+    seen = []
+    for epoch in range(4):
+        if epoch == 2:
+            run.save(tmp_path / "c")
+            run = Run(recipe, Task(synthetic(), recipe), 0, CPU)
+            run.restore(tmp_path / "c")
+        run.epoch()
+        seen += [group["lr"] for group in run.optimizer.param_groups]
+    groups = len(run.optimizer.param_groups)
+    assert seen == pytest.approx([0.25 * (1 + math.cos(math.pi * e / 4)) for e in range(4) for _ in range(groups)])
