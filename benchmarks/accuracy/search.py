@@ -18,14 +18,14 @@ from gesm.training import Recipe
 
 __all__ = ["chosen", "search"]
 
-FINALISTS = 4  # trained again with other seeds: the best of many noisy figures is flattered
+FINALISTS = 4  # trained again with other seeds, at most half of the trials: the best of many noisy figures is flattered
 
 
 def search(column: Column, model: str, path: Path, executor: Executor, trials: int, seeds: int) -> Recipe:
     """Completes the search in a file and gives the recipe that it chose.
 
-    Each trial is trained with the seeds 0 ... seeds - 1. The best `FINALISTS` are trained with as many seeds again, and with
-    them all averaged, the highest validation metric wins, of equal ones the lower loss.
+    Each trial is trained with the seeds 0 ... seeds - 1. The best `FINALISTS`, at most half of them, are trained with as many
+    seeds again, and with them all averaged, the highest validation metric wins, of equal ones the lower loss.
     """
     distributions, base = _distributions(column, model), base_recipe(column, model)
     lines, finals = _read(path)
@@ -95,7 +95,7 @@ def _finalists(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for line in sorted(lines, key=_rank):
         if all(line["params"] != other["params"] for other in best):
             best.append(line)
-    return best[:FINALISTS]
+    return best[: min(FINALISTS, max(len(lines) // 2, 1))]
 
 
 def _trial(

@@ -8,8 +8,8 @@ import torch
 from torch_geometric.data import Data
 
 from benchmarks.accuracy import __main__ as program
-from benchmarks.accuracy import ablation, cells, lookup, search, spaces, table, workers
-from benchmarks.accuracy.columns import COLUMNS, LOW_LABELS, MODELS, Column, parse
+from benchmarks.accuracy import ablation, cells, costs, lookup, search, spaces, table, workers
+from benchmarks.accuracy.columns import COLUMNS, LOW_LABELS, MODELS, PPI, Column, parse
 from gesm.datasets import registry
 from gesm.errors import GesmError
 from gesm.training import Recipe
@@ -85,9 +85,9 @@ def test_a_search_keeps_no_test_figure_and_chooses_by_validation(tmp_path, train
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert "test" not in file.read_text()
     assert [line["trial"] for line in lines[:6]] == list(range(6))
-    assert len(lines) == 6 + search.FINALISTS
+    assert len(lines) == 6 + 3
     assert lines[0]["params"] == spaces.published("gcn")
-    assert [line["seeds"] for line in lines] == [[0, 1]] * 6 + [[2, 3]] * search.FINALISTS
+    assert [line["seeds"] for line in lines] == [[0, 1]] * 6 + [[2, 3]] * 3
     tried = {line["params"]["dropout"] for line in lines if line["val"] != [0.0, 0.0]}
     assert recipe.dropout == min(tried)
     assert recipe == search.chosen(file)
@@ -182,10 +182,40 @@ def test_the_table(tmp_path, trained, capsys):
     assert "| gesm | 50.10 ± 0.10 (0.25) |" in text
     assert "| gsm | **70.10 ± 0.10 (0.25)** |" in text
     assert "cora:1%, 3 runs" in text
-    assert "| gsm | 2 |" in text
+    assert "in MB" not in text
     assert text in capsys.readouterr().out
     assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "accuracy.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_ppi_stands_beside_its_lookup(tmp_path, trained, monkeypatch):
+    monkeypatch.setattr(cells, "train", lambda *arguments: record(*arguments[2:]) | {"metric": "micro_f1"})
+    cells.run_cell(PPI, "gesm", Recipe(dropout=0.1), tmp_path, Here(), 2)
+    table.write_table(tmp_path)
+    text = (tmp_path / "accuracy.md").read_text()
+    assert "Test micro-F1 in %" in text
+    assert "verbatim" not in text
+    (tmp_path / "ppi-lookup.json").write_text((program.RESULTS / "ppi-lookup.json").read_text())
+    table.write_table(tmp_path)
+    text = (tmp_path / "accuracy.md").read_text()
+    assert "99.5 % of the test nodes have a row of labels that occurs verbatim in training" in text
+    assert "46.2 (all ones), 55.1 (lookup by features), 99.7 (lookup by gene)" in text
+
+
+def test_costs_are_measured_once_and_leave_with_their_cell(tmp_path, trained, monkeypatch):
+    recipe = Recipe(model="gsm", hidden_channels=4, K=2)
+    costs.complete_cost(CITESEER, "gsm", tmp_path, Here())
+    assert not list(tmp_path.iterdir())
+    cells.run_cell(CITESEER, "gsm", recipe, tmp_path, Here(), 2)
+    costs.complete_cost(CITESEER, "gsm", tmp_path, Here())
+    cost = cells.read_cell(tmp_path, CITESEER, "gsm")["cost"]
+    assert min(cost.values()) > 0
+    monkeypatch.setattr(costs, "measure", None)
+    costs.complete_cost(CITESEER, "gsm", tmp_path, Here())
+    table.write_table(tmp_path)
+    assert f"| gsm | {cost['epoch_ms']:.3g} / {cost['peak_memory_mb']:.0f} |" in (tmp_path / "accuracy.md").read_text()
+    cells.run_cell(CITESEER, "gsm", recipe.replace(K=3), tmp_path, Here(), 2)
+    assert "cost" not in cells.read_cell(tmp_path, CITESEER, "gsm")
 
 
 def test_an_ablation_changes_one_part_at_a_time(tmp_path, trained, monkeypatch):
@@ -235,17 +265,18 @@ def test_the_program(tmp_path, monkeypatch, capsys):
     for protocol in ("shchur", "60-20-20"):
         lines = [json.dumps(line | {"trial": 0, "seeds": [seed]}) + "\n" for seed in (0, 1)]
         (folder / f"photo-{protocol}-sgc.jsonl").write_text("".join(lines))
-    arguments = ["recipes", "--columns", "photo,photo:60/20/20", "--out", str(tmp_path)]
+    arguments = ["recipes", "--columns", "photo,computers:60/20/20", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["accuracy", *arguments])
     program.main()
     written = sorted(str(path.relative_to(tmp_path / "recipes")) for path in (tmp_path / "recipes").rglob("*.yaml"))
-    assert written == ["photo/60-20-20/sgc.yaml", "photo/sgc.yaml"]
+    assert written == ["computers/60-20-20/sgc.yaml", "photo/sgc.yaml"]
     for arguments, message in (
         (["--columns", "reddit"], "there is no column 'reddit'"),
         (["--models", "gcm"], "there is no model 'gcm'; choose from best, gesm"),
+        (["--columns", "all"], "the recipes of ppi were chosen by hand"),
         (["--runs", "1"], "--runs must be at least 2, got 1"),
     ):
-        monkeypatch.setattr(sys, "argv", ["accuracy", "run", *arguments, "--out", str(tmp_path)])
+        monkeypatch.setattr(sys, "argv", ["accuracy", "search", *arguments, "--out", str(tmp_path)])
         with pytest.raises(SystemExit):
             program.main()
         assert message in capsys.readouterr().err

@@ -1,0 +1,43 @@
+"""What a cell costs: epoch time and peak memory, measured alone in a process of its own with one thread."""
+
+import json
+import statistics
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.accuracy.cells import cell_file, read_cell
+from benchmarks.accuracy.columns import Column
+from benchmarks.memory import peak
+from gesm.datasets import load
+from gesm.training import Recipe, Task
+from gesm.training.checkpoint import write_atomic
+from gesm.training.run import Run
+
+__all__ = ["complete_cost", "measure"]
+
+EPOCHS, WARM_UP = 12, 2
+
+
+def complete_cost(column: Column, name: str, folder: Path, executor: Executor) -> None:
+    """Adds `cost` to a finished cell that has none; a cell that is trained anew loses it."""
+    cell = read_cell(folder, column, name)
+    if cell is None or "cost" in cell:
+        return
+    cell["cost"] = executor.submit(measure, column.dataset, column.protocol, cell["recipe"]).result()
+    write_atomic(cell_file(folder, column, name), json.dumps(cell, indent=1) + "\n")
+    print(f"{column.name} {name}: {cell['cost']['epoch_ms']:.1f} ms, {cell['cost']['peak_memory_mb']:.0f} MB", flush=True)
+
+
+def measure(dataset: str, protocol: str, recipe: dict[str, Any]) -> dict[str, float]:
+    """Median of a few epochs, training step and evaluation, and the memory they add to that of Python and the data set."""
+    made, data, seconds = Recipe.from_dict(recipe), load(dataset, protocol=protocol), []
+
+    def train() -> None:
+        run = Run(made, Task(data, made), 0, torch.device("cpu"))
+        seconds.extend(run.epoch().seconds for _ in range(EPOCHS))
+
+    num_bytes, _ = peak(train)
+    return {"epoch_ms": 1000 * statistics.median(seconds[WARM_UP:]), "peak_memory_mb": num_bytes / 2**20}
