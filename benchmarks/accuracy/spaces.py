@@ -73,10 +73,10 @@ SPACES: dict[str, Space] = {
 }
 # Where an epoch is long: PubMed's takes ten times Cora's, and the four large graphs have up to half a million entries.
 _LARGE: dict[str, Space] = {
-    "best": {"hidden_channels": [8, 16], "K": [4, 8, 14]},
-    "gesm": {"hidden_channels": [8, 16], "K": [4, 8, 14]},
-    "gsm": {"hidden_channels": [64, 128], "K": [4, 8, 14]},
-    "mixed_mlp": {"hidden_channels": [32, 64], "K": [2, 4, 8]},
+    "best": {"hidden_channels": [8, 16], "K": [4, 8, 14], "lr": [0.003, 0.01, 0.03]},
+    "gesm": {"hidden_channels": [8, 16], "K": [4, 8, 14], "lr": [0.003, 0.01, 0.03]},
+    "gsm": {"hidden_channels": [64, 128], "K": [4, 8, 14], "lr": [0.003, 0.01, 0.03]},
+    "mixed_mlp": {"hidden_channels": [32, 64], "K": [2, 4, 8], "lr": [0.003, 0.01, 0.03]},
     "gcn": {"hidden_channels": [64, 128]},
     "gcnii": {"num_layers": [4, 8, 16]},
 }
