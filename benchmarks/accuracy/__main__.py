@@ -23,6 +23,7 @@ from gesm.training import Recipe
 from gesm.training.recipe import RECIPES
 
 RESULTS = Path(__file__).parents[1] / "results" / "accuracy"
+README = Path(__file__).parents[2] / "README.md"
 
 
 def main() -> None:
@@ -82,7 +83,7 @@ def _go(options: argparse.Namespace) -> None:
 
             list(threads.map(complete, cells))
     if options.what in (None, "table"):
-        write_table(options.out)
+        write_table(options.out, README if options.out == RESULTS else None)
 
 
 def shipped(column: Column, name: str) -> Recipe:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from gesm.datasets import registry
 from gesm.errors import GesmError
 
-__all__ = ["COLUMNS", "LOW_LABELS", "MODELS", "OWN", "PLANETOID", "PPI", "Column", "parse"]
+__all__ = ["COLUMNS", "LOW_LABELS", "MODELS", "OWN", "PLANETOID", "PPI", "SHARES", "SHCHUR", "Column", "parse"]
 
 MODELS = ("best", "gesm", "gsm", "mixed_mlp", "mlp", "gcn", "gat", "sgc", "appnp", "gcnii", "mixhop")
 
@@ -50,9 +50,11 @@ class Column:
 
 
 PLANETOID = tuple(Column(name, "public") for name in ("cora", "citeseer", "pubmed"))
-_OTHERS = tuple(Column(name, p) for p in ("shchur", "60/20/20") for name in ("photo", "computers", "cs", "physics"))
+SHCHUR, SHARES = (
+    tuple(Column(name, protocol) for name in ("computers", "photo", "cs", "physics")) for protocol in ("shchur", "60/20/20")
+)
 PPI = Column("ppi", "public")
-COLUMNS = (*PLANETOID, *_OTHERS, PPI)
+COLUMNS = (*PLANETOID, *SHCHUR, *SHARES, PPI)
 LOW_LABELS = (
     Column("cora", "1%"),
     Column("cora", "3%"),

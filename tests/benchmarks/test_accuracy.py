@@ -1,4 +1,6 @@
 import json
+import re
+import shutil
 import sys
 from concurrent.futures import Future
 
@@ -104,6 +106,15 @@ def test_what_is_shipped_won_its_search():
         assert program.shipped(column, model) == search.chosen(program.search_file(program.RESULTS, column, model))
 
 
+def test_the_readme_has_the_table_of_the_committed_cells(tmp_path):
+    folder, readme = tmp_path / "accuracy", tmp_path / "README.md"
+    shutil.copytree(program.RESULTS, folder)
+    shutil.copy(program.README, readme)
+    table.write_table(folder, readme)
+    assert readme.read_text() == program.README.read_text()
+    assert (folder / "accuracy.md").read_text() == (program.RESULTS / "accuracy.md").read_text()
+
+
 def test_a_killed_search_goes_on(tmp_path, trained):
     whole, broken = tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
     search.search(CITESEER, "sgc", whole, Here(), 4, 1)
@@ -177,12 +188,20 @@ def test_the_table(tmp_path, trained, capsys):
     for model, rate in (("gesm", 0.5), ("gsm", 0.7)):
         for column in (CITESEER, Column("cora", "1%")):
             cells.run_cell(column, model, Recipe(model=model, dropout=rate), tmp_path, Here(), 3)
-    table.write_table(tmp_path)
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- accuracy -->\nold\n<!-- /accuracy -->\nafter\n")
+    table.write_table(tmp_path, readme)
+    assert re.fullmatch(
+        r"before\n<!-- accuracy -->\nPublic splits:\n\n\| .* \|\n\nFew labels.* \|\n\n<!-- /accuracy -->\nafter\n",
+        readme.read_text(),
+        re.S,
+    )
     text = (tmp_path / "accuracy.md").read_text()
     assert "| gesm | 50.10 ± 0.10 (0.25) |" in text
     assert "| gsm | **70.10 ± 0.10 (0.25)** |" in text
     assert "cora:1%, 3 runs" in text
     assert "in MB" not in text
+    assert "| GESM, published | 72.6 |" in text
     assert text in capsys.readouterr().out
     assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "accuracy.pdf").read_bytes().startswith(b"%PDF")
@@ -193,7 +212,7 @@ def test_ppi_stands_beside_its_lookup(tmp_path, trained, monkeypatch):
     cells.run_cell(PPI, "gesm", Recipe(dropout=0.1), tmp_path, Here(), 2)
     table.write_table(tmp_path)
     text = (tmp_path / "accuracy.md").read_text()
-    assert "Test micro-F1 in %" in text
+    assert "| GESM, published | 97.6 |" in text
     assert "verbatim" not in text
     (tmp_path / "ppi-lookup.json").write_text((program.RESULTS / "ppi-lookup.json").read_text())
     table.write_table(tmp_path)
