@@ -29,7 +29,7 @@ def search(column: Column, model: str, path: Path, executor: Executor, trials: i
     """
     distributions, base = _distributions(column, model), base_recipe(column, model)
     lines, finals = _read(path)
-    _check(path, lines, distributions)
+    _check(path, lines + finals, distributions, base)
     for number in range(len(lines), trials):
         params = _propose(lines, number, distributions, trials) if number else published(model)
         line = _trial(column, base, number, params, range(seeds), executor)
@@ -61,8 +61,10 @@ def _distributions(column: Column, model: str) -> dict[str, Any]:
     return {key: optuna.distributions.CategoricalDistribution(values) for key, values in space(column, model).items()}
 
 
-def _check(path: Path, lines: list[dict[str, Any]], distributions: dict[str, Any]) -> None:
+def _check(path: Path, lines: list[dict[str, Any]], distributions: dict[str, Any], base: Recipe) -> None:
     for line in lines:
+        if Recipe.from_dict(line["recipe"]) != base.replace(**line["params"]):
+            raise GesmError(f"{path} searched with other fixed settings than now; move the file away to search anew")
         for key, value in line["params"].items():
             if key not in distributions or value not in distributions[key].choices:
                 raise GesmError(f"{path} searched another space: {key}={value}; move the file away to search anew")

@@ -23,8 +23,11 @@ MEMORY = {"MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLOC_MMAP_THRESHOLD_": "429
 
 @contextmanager
 def pool(workers: int, tasks: int | None = None) -> Iterator[Executor]:
-    """An executor of fresh processes, each for so many tasks; what is queued is dropped on the way out."""
-    for name, value in MEMORY.items():
+    """An executor of fresh processes; what is queued is dropped on the way out.
+
+    With `tasks` each process is for so many of them, and takes memory as users' do.
+    """
+    for name, value in MEMORY.items() if tasks is None else ():
         os.environ.setdefault(name, value)
     executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start, max_tasks_per_child=tasks)
     try:

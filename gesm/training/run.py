@@ -205,10 +205,11 @@ class Run:
 
     def check_same(self, saved: dict, path: Path) -> None:
         """Refuses metadata of a run with other data, seed or recipe."""
-        for key, now in self.identity.items():
-            if saved.get(key) != now:
+        old, new = _flat(saved), _flat(self.identity)
+        for key, now in new.items():
+            if old.get(key) != now:
                 raise GesmError(
-                    f"{path} belongs to another run: its {key} is {saved.get(key)}, now it is {now}; "
+                    f"{path} belongs to another run: its {key} is {old.get(key)}, now it is {now}; "
                     "resume with the same settings, or use --overwrite or another folder"
                 )
 
@@ -222,6 +223,12 @@ class Run:
         if not math.isnan(epoch.val_loss):
             record |= {"val_loss": epoch.val_loss, f"val_{self.task.metric}": epoch.val_metric}
         return json.dumps(record) + "\n"
+
+
+def _flat(identity: dict) -> dict[str, Any]:
+    """The recipe's keys beside the others; those that came after it was saved have their defaults."""
+    recipe = Recipe.from_dict(identity.get("recipe") or {}).to_dict()
+    return {**identity, **{f"recipe's {key}": value for key, value in recipe.items()}, "recipe": None}
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -151,3 +151,16 @@ def test_cosine_schedule_goes_on_after_a_restore(recipe, tmp_path):
         seen += [group["lr"] for group in run.optimizer.param_groups]
     groups = len(run.optimizer.param_groups)
     assert seen == pytest.approx([0.25 * (1 + math.cos(math.pi * e / 4)) for e in range(4) for _ in range(groups)])
+
+
+def test_a_checkpoint_from_before_a_key_is_restored(recipe, tmp_path):
+    old = Run(recipe, Task(synthetic(), recipe), 0, CPU)
+    del old.identity["recipe"]["lr_schedule"]
+    old.epoch()
+    old.save(tmp_path / "c")
+    new = Run(recipe, Task(synthetic(), recipe), 0, CPU)
+    new.restore(tmp_path / "c")
+    assert new.history == old.history
+    other = recipe.replace(lr_schedule="cosine")
+    with pytest.raises(GesmError, match="its recipe's lr_schedule is constant, now it is cosine"):
+        Run(other, Task(synthetic(), other), 0, CPU).restore(tmp_path / "c")
