@@ -142,14 +142,6 @@ def test_a_line_that_was_cut_off_is_made_again(tmp_path, trained):
     assert broken.read_text() == whole.read_text()
 
 
-def test_a_search_with_other_fixed_settings_is_refused(tmp_path, trained):
-    file = tmp_path / "sgc.jsonl"
-    search.search(CITESEER, "sgc", file, Here(), 2, 1)
-    file.write_text(file.read_text().replace('"patience": 100', '"patience": 99'))
-    with pytest.raises(GesmError, match="searched with other fixed settings than now"):
-        search.search(CITESEER, "sgc", file, Here(), 4, 1)
-
-
 def test_the_table_leaves_out_starting_values(tmp_path):
     assert program.was_chosen(tmp_path, CITESEER, "gesm")
     assert program.was_chosen(tmp_path, Column("citeseer", "1%"), "gesm")
@@ -172,11 +164,18 @@ def test_unfinished_searches_are_left_out(tmp_path, trained, monkeypatch, capsys
     assert sorted(path.parent.name for path in (tmp_path / "recipes").rglob("*.yaml")) == ["cs", "physics"]
 
 
-def test_a_search_of_another_space_is_refused(tmp_path, trained):
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"K": 2', '"K": 99', "searched another space: K=99; move the file away"),
+        ('"patience": 100', '"patience": 99', "searched with other fixed settings than now"),
+    ],
+)
+def test_a_search_of_something_else_is_refused(tmp_path, trained, old, new, message):
     file = tmp_path / "sgc.jsonl"
     search.search(CITESEER, "sgc", file, Here(), 2, 1)
-    file.write_text(file.read_text().replace('"K": 2', '"K": 99'))
-    with pytest.raises(GesmError, match="searched another space: K=99; move the file away"):
+    file.write_text(file.read_text().replace(old, new))
+    with pytest.raises(GesmError, match=message):
         search.search(CITESEER, "sgc", file, Here(), 4, 1)
 
 
