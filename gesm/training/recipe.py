@@ -68,7 +68,7 @@ class Recipe:
         lr: Adam's learning rate.
         lr_schedule: ``cosine`` lowers it to 0 over ``epochs``: lr (1 + cos(pi e / epochs)) / 2 in epoch e = 0, 1, ...
         weight_decay: L2 on the weights (not the biases), coupled as in Adam.
-        input_weight_decay: That of the map which reads x; by default ``weight_decay``.
+        input_weight_decay: That of the map which reads x, in GCNII also of the last map; by default ``weight_decay``.
         epochs: Upper limit.
         patience: Epochs without improvement after which training stops.
         selection: ``accuracy_and_loss`` keeps the last epoch whose validation metric and loss are both at least as

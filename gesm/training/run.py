@@ -242,10 +242,11 @@ def _normalizations(recipe: Recipe) -> set[str]:
 
 
 def _parameter_groups(model: torch.nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """Adam's groups by weight decay: weights, that of the map which reads x if it has its own, and biases."""
+    """Adam's groups by weight decay: weights, those with the input's if that is another, and biases."""
     named = list(model.named_parameters())
-    reader = next(module for module in model.modules() if isinstance(module, SparseLinear)).weight
-    inputs = [reader] if recipe.input_weight_decay is not None else []
+    maps = [module.weight for module in model.modules() if isinstance(module, SparseLinear)]
+    own = maps if recipe.model == "gcnii" else maps[:1]  # its authors take one decay for its layers, one for both other maps
+    inputs = own if recipe.input_weight_decay is not None else []
     weights = [p for name, p in named if "bias" not in name.rpartition(".")[2] and not any(p is i for i in inputs)]
     biases = [p for name, p in named if "bias" in name.rpartition(".")[2]]
     decays = ((weights, recipe.weight_decay), (inputs, recipe.input_weight_decay), (biases, 0.0))

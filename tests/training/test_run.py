@@ -81,8 +81,9 @@ def test_the_map_that_reads_x_may_have_its_own_weight_decay(model):
     task = Task(synthetic(), recipe)
     run = Run(recipe, task, 0, CPU)
     by_decay = {group["weight_decay"]: group["params"] for group in run.optimizer.param_groups}
-    (reader,) = by_decay[0.2]
+    reader, *others = by_decay[0.2]
     assert reader.size(0) == task.in_channels
+    assert [id(p) for p in others] == ([id(run.model.lins[1].weight)] if model == "gcnii" else [])
     assert sum(map(len, by_decay.values())) == len(list(run.model.parameters()))
 
 
