@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks import jsonl
 from benchmarks.accuracy.columns import Column
-from benchmarks.accuracy.spaces import base_recipe, published, space
+from benchmarks.accuracy.spaces import base_recipe, first, space
 from benchmarks.accuracy.workers import train
 from gesm.errors import GesmError
 from gesm.training import Recipe
@@ -31,7 +31,7 @@ def search(column: Column, model: str, path: Path, executor: Executor, trials: i
     lines, finals = _read(path)
     _check(path, lines + finals, distributions, base)
     for number in range(len(lines), trials):
-        params = _propose(lines, number, distributions, trials) if number else published(model)
+        params = _propose(lines, number, distributions, trials) if number else first(column, model)
         line = _trial(column, base, number, params, range(seeds), executor)
         _write(path, line)
         lines.append(line)
