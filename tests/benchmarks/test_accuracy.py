@@ -72,8 +72,8 @@ def trained(monkeypatch):
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("column", [CITESEER, Column("physics", "60/20/20")], ids=lambda column: column.slug)
-def test_every_space_holds_recipes_and_the_published_one(column, model):
-    choices, first = spaces.space(column, model), spaces.published(model)
+def test_every_space_holds_recipes_and_the_first(column, model):
+    choices, first = spaces.space(column, model), spaces.first(column, model)
     assert set(first) == set(choices)
     assert all(first[key] in values for key, values in choices.items())
     base = spaces.base_recipe(column, model)
@@ -89,7 +89,7 @@ def test_a_search_keeps_no_test_figure_and_chooses_by_validation(tmp_path, train
     assert "test" not in file.read_text()
     assert [line["trial"] for line in lines[:6]] == list(range(6))
     assert len(lines) == 6 + 3
-    assert lines[0]["params"] == spaces.published("gcn")
+    assert lines[0]["params"] == spaces.first(CITESEER, "gcn")
     assert [line["seeds"] for line in lines] == [[0, 1]] * 6 + [[2, 3]] * 3
     tried = {line["params"]["dropout"] for line in lines if line["val"] != [0.0, 0.0]}
     assert recipe.dropout == min(tried)
