@@ -136,12 +136,13 @@ class GCN(Peer):
 class _Attention(nn.Module):
     """GAT's layer, heads side by side; without a graph each node sees itself alone."""
 
-    def __init__(self, in_channels: int, out_channels: int, heads: int):
+    def __init__(self, in_channels: int, out_channels: int, heads: int, skip: bool):
         super().__init__()
         self.heads = heads
         self.lin = SparseLinear(in_channels, heads * out_channels, bias=False, weight_initializer="glorot")
         self.att_src, self.att_dst = (nn.Parameter(torch.empty(1, heads, out_channels)) for _ in range(2))
         self.bias = Bias(heads * out_channels)
+        self.skip = SparseLinear(in_channels, heads * out_channels, bias=False, weight_initializer="glorot") if skip else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -154,7 +155,7 @@ class _Attention(nn.Module):
             z = z.view(len(z), self.heads, -1)
             scores = (z * self.att_dst).sum(-1), (z * self.att_src).sum(-1)
             z = attend(walk, z, *scores, score="additive", dropout=p).flatten(1)
-        return self.bias(z)
+        return self.bias(z if self.skip is None else z + linear(x, self.skip, p))
 
 
 class GAT(Peer):
@@ -169,6 +170,7 @@ class GAT(Peer):
         num_layers: Number of layers.
         heads: Number of heads of all layers but the last.
         dropout: Dropout probability of each layer's input and of its attention weights.
+        skip_connections: Whether each layer adds a linear map of its input, `residual` of PyG's `GATConv`.
     """
 
     def __init__(
@@ -179,14 +181,15 @@ class GAT(Peer):
         num_layers: int = 2,
         heads: int = 8,
         dropout: float = 0.0,
+        skip_connections: bool = False,
     ):
         super().__init__(num_layers, dropout, "num_layers")
         if heads < 1:
             raise GesmError(f"heads must be at least 1, got {heads}")
         sizes = widths(in_channels, heads * hidden_channels, out_channels, num_layers)
         *hidden, (last, _) = sizes
-        convs = [_Attention(inputs, hidden_channels, heads) for inputs, _ in hidden]
-        self.convs = nn.ModuleList([*convs, _Attention(last, out_channels, 1)])
+        convs = [_Attention(inputs, hidden_channels, heads, skip_connections) for inputs, _ in hidden]
+        self.convs = nn.ModuleList([*convs, _Attention(last, out_channels, 1, skip_connections)])
 
     def forward(self, x: Tensor, edge_index: Any, edge_weight: Tensor | None = None) -> Tensor:
         """Logits."""

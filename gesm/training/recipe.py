@@ -27,7 +27,7 @@ MODELS = {
     "sgc": ("SGC", ("K", "dropout")),
     "appnp": ("APPNP", ("hidden_channels", "K", "alpha", "dropout")),
     "gcn": ("GCN", _STACK),
-    "gat": ("GAT", (*_STACK, "heads")),
+    "gat": ("GAT", (*_STACK, "heads", "skip_connections")),
     "gcnii": ("GCNII", (*_STACK, "alpha", "theta")),
     "mixhop": ("MixHop", _STACK),
     "mlp": ("MLP", _STACK),
@@ -63,6 +63,7 @@ class Recipe:
         theta: Strength of GCNII's maps.
         residual: Add each node's own projection to what its attention gathers.
         num_layers: Stacked layers.
+        skip_connections: Each layer adds a linear map of its input (GAT).
         feature_normalization: ``row`` divides each row of x by its L1 norm.
         sparse_features: Hold x as torch.sparse CSR; ``auto`` does so below 15 % non-zeros.
         lr: Adam's learning rate.
@@ -106,6 +107,7 @@ class Recipe:
     alpha: float = _number(0.1, 0, 1, closed="[]")
     theta: float = _number(0.5, 0, closed="()")
     num_layers: int = _number(1, 1)
+    skip_connections: bool = _choice(False, True, False)
     feature_normalization: str = _choice("none", "none", "row")
     sparse_features: str | bool = _choice("auto", "auto", True, False)
     lr: float = _number(0.003, 0, closed="()")

@@ -17,6 +17,7 @@ MODELS = {
     "appnp": lambda **o: APPNP(6, 8, 3, K=4, alpha=0.2, **o),
     "gcn": lambda **o: GCN(6, 8, 3, num_layers=4, **o),
     "gat": lambda **o: GAT(6, 8, 3, num_layers=4, heads=2, **o),
+    "gat with skip connections": lambda **o: GAT(6, 8, 3, num_layers=4, heads=2, skip_connections=True, **o),
     "gcnii": lambda **o: GCNII(6, 8, 3, num_layers=4, alpha=0.2, theta=0.7, **o),
     "mixhop": lambda **o: MixHop(6, 8, 3, num_layers=4, **o),
     "mlp": lambda **o: MLP(6, 8, 3, num_layers=5, **o),
@@ -68,11 +69,15 @@ def test_gcn_is_pygs(edges, x):
     assert_matches(model(x, edges, weight), twin(x, edges, weight), rtol=1e-5, atol=1e-5)
 
 
-def test_gat_is_pygs(edges, x):
-    model, twin = randomize(GAT(6, 4, 3, num_layers=3, heads=2)), PyGGAT(6, 8, 3, 3, heads=2, act="elu").eval()
-    twin.convs[-1] = type(twin.convs[-1])(8, 3, heads=1)
+@pytest.mark.parametrize("skip", [False, True])
+def test_gat_is_pygs(edges, x, skip):
+    model = randomize(GAT(6, 4, 3, num_layers=3, heads=2, skip_connections=skip))
+    twin = PyGGAT(6, 8, 3, 3, heads=2, act="elu", residual=skip).eval()
+    twin.convs[-1] = type(twin.convs[-1])(8, 3, heads=1, residual=skip)
     for own, other in zip(model.convs, twin.convs, strict=True):
         names = ("att_src", "att_dst")
+        if skip:
+            copy([(other.res.weight, own.skip.weight.t())])
         copy([(other.lin.weight, own.lin.weight.t()), (other.bias, own.bias.bias)])
         copy([(getattr(other, name), getattr(own, name)) for name in names])
     assert_matches(model(x, edges), twin(x, edges), rtol=1e-5, atol=1e-5)
