@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--columns", default="all", help="all, low-labels, or names such as cora,photo:60/20/20 (all)")
     parser.add_argument("--models", help="comma-separated (all; to train, all that were searched)")
     parser.add_argument("--runs", type=int, default=None, help="of each cell (20 on the citation graphs, 3 on PPI, else 10)")
-    parser.add_argument("--trials", type=int, default=None, help="of each search (20; on PubMed 8, on larger graphs 6)")
+    parser.add_argument("--trials", type=int, default=None, help="of each search (20 on Cora and CiteSeer, else 8)")
     parser.add_argument("--workers", type=int, default=2, help="processes, each with one thread (2)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder (benchmarks/results/accuracy)")
     options = parser.parse_args()
