@@ -29,7 +29,7 @@ def search(column: Column, model: str, path: Path, executor: Executor, trials: i
     """
     distributions, base = _distributions(column, model), base_recipe(column, model)
     lines, finals = _read(path)
-    _check(path, lines + finals, distributions, base)
+    _check(path, lines + finals, distributions, base, seeds)
     for number in range(len(lines), trials):
         params = _propose(lines, number, distributions, trials) if number else first(column, model)
         line = _trial(column, base, number, params, range(seeds), executor)
@@ -61,8 +61,14 @@ def _distributions(column: Column, model: str) -> dict[str, Any]:
     return {key: optuna.distributions.CategoricalDistribution(values) for key, values in space(column, model).items()}
 
 
-def _check(path: Path, lines: list[dict[str, Any]], distributions: dict[str, Any], base: Recipe) -> None:
+def _check(path: Path, lines: list[dict[str, Any]], distributions: dict[str, Any], base: Recipe, seeds: int) -> None:
     for line in lines:
+        if len(line["seeds"]) != seeds:
+            raise GesmError(
+                f"{path} has {len(line['seeds'])} seeds behind a trial, not {seeds}; move the file away to search anew"
+            )
+        if missing := sorted(set(distributions) - set(line["params"])):
+            raise GesmError(f"{path} searched no {', '.join(missing)}; move the file away to search anew")
         if Recipe.from_dict(line["recipe"]) != base.replace(**line["params"]):
             raise GesmError(f"{path} searched with other fixed settings than now; move the file away to search anew")
         for key, value in line["params"].items():

@@ -138,11 +138,10 @@ class _Attention(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, heads: int, skip: bool):
         super().__init__()
-        self.heads = heads
-        self.lin = SparseLinear(in_channels, heads * out_channels, bias=False, weight_initializer="glorot")
+        self.heads, self.width = heads, heads * out_channels
+        self.lin = SparseLinear(in_channels, self.width * (2 if skip else 1), bias=False, weight_initializer="glorot")
         self.att_src, self.att_dst = (nn.Parameter(torch.empty(1, heads, out_channels)) for _ in range(2))
         self.bias = Bias(heads * out_channels)
-        self.skip = SparseLinear(in_channels, heads * out_channels, bias=False, weight_initializer="glorot") if skip else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -150,12 +149,12 @@ class _Attention(nn.Module):
         glorot(self.att_dst)
 
     def forward(self, x: Tensor, walk: Graph | None, p: float) -> Tensor:
-        z = linear(x, self.lin, p)
+        z, *skip = linear(x, self.lin, p).split(self.width, dim=1)  # of one masked x
         if walk is not None:
-            z = z.view(len(z), self.heads, -1)
+            z = z.unflatten(1, (self.heads, -1))
             scores = (z * self.att_dst).sum(-1), (z * self.att_src).sum(-1)
             z = attend(walk, z, *scores, score="additive", dropout=p).flatten(1)
-        return self.bias(z if self.skip is None else z + linear(x, self.skip, p))
+        return self.bias(sum(skip, z))
 
 
 class GAT(Peer):
@@ -170,7 +169,7 @@ class GAT(Peer):
         num_layers: Number of layers.
         heads: Number of heads of all layers but the last.
         dropout: Dropout probability of each layer's input and of its attention weights.
-        skip_connections: Whether each layer adds a linear map of its input, `residual` of PyG's `GATConv`.
+        skip_connections: Whether each layer adds a linear map of its input, what PyG's `GATConv` calls `residual`.
     """
 
     def __init__(

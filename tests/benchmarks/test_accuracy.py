@@ -71,7 +71,9 @@ def trained(monkeypatch):
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("column", [CITESEER, Column("physics", "60/20/20")], ids=lambda column: column.slug)
+@pytest.mark.parametrize(
+    "column", dict.fromkeys(c.searched for c in (*COLUMNS, *LOW_LABELS) if c != PPI), ids=lambda column: column.slug
+)
 def test_every_space_holds_recipes_and_the_first(column, model):
     choices, first = spaces.space(column, model), spaces.first(column, model)
     assert set(first) == set(choices)
@@ -80,6 +82,14 @@ def test_every_space_holds_recipes_and_the_first(column, model):
     for key, values in choices.items():
         for value in values:
             base.replace(**{key: value})
+
+
+def test_the_budget_of_a_column_is_that_of_all_its_models():
+    few, cora, photo, shares = Column("cora", "1%"), CITESEER, Column("photo", "shchur"), Column("photo", "60/20/20")
+    assert [spaces.trials(column) for column in (few, cora, photo, shares)] == [20, 20, 8, 8]
+    assert [spaces.seeds(column) for column in (few, cora, photo, shares)] == [4, 2, 2, 1]
+    recipes = [spaces.base_recipe(photo, model) for model in MODELS]
+    assert {(recipe.epochs, recipe.patience, recipe.eval_every) for recipe in recipes} == {(500, 50, 2)}
 
 
 def test_a_search_keeps_no_test_figure_and_chooses_by_validation(tmp_path, trained):
@@ -106,7 +116,8 @@ def test_what_is_shipped_won_its_search():
     for column, model in searched:
         file = program.search_file(program.RESULTS, column, model)
         assert program.shipped(column, model) == search.chosen(file)
-        search.search(column.searched, model, file, None, len({line["trial"] for line in jsonl.read(file)}), 1)  # goes on: done
+        trials = len({line["trial"] for line in jsonl.read(file)})
+        search.search(column.searched, model, file, None, trials, spaces.seeds(column))  # goes on: done
 
 
 def test_the_readme_has_the_table_of_the_committed_cells(tmp_path):
@@ -169,6 +180,8 @@ def test_unfinished_searches_are_left_out(tmp_path, trained, monkeypatch, capsys
     [
         ('"K": 2', '"K": 99', "searched another space: K=99; move the file away"),
         ('"patience": 100', '"patience": 99', "searched with other fixed settings than now"),
+        ('"feature_normalization": "row", "K"', '"K"', "searched no feature_normalization; move the file away"),
+        ('"seeds": [0]', '"seeds": [0, 1]', "has 2 seeds behind a trial, not 1"),
     ],
 )
 def test_a_search_of_something_else_is_refused(tmp_path, trained, old, new, message):

@@ -76,9 +76,8 @@ def test_gat_is_pygs(edges, x, skip):
     twin.convs[-1] = type(twin.convs[-1])(8, 3, heads=1, residual=skip)
     for own, other in zip(model.convs, twin.convs, strict=True):
         names = ("att_src", "att_dst")
-        if skip:
-            copy([(other.res.weight, own.skip.weight.t())])
-        copy([(other.lin.weight, own.lin.weight.t()), (other.bias, own.bias.bias)])
+        maps = zip([other.lin, other.res] if skip else [other.lin], own.lin.weight.split(own.width, dim=1), strict=True)
+        copy([(lin.weight, weight.t()) for lin, weight in maps] + [(other.bias, own.bias.bias)])
         copy([(getattr(other, name), getattr(own, name)) for name in names])
     assert_matches(model(x, edges), twin(x, edges), rtol=1e-5, atol=1e-5)
 

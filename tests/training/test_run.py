@@ -75,9 +75,9 @@ def test_weight_decay_spares_biases(recipe):
     assert set(decay.values()) == {0, 0.1}
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_the_map_that_reads_x_may_have_its_own_weight_decay(model):
-    recipe = Recipe(model=model, hidden_channels=4, K=2, weight_decay=0.1, input_weight_decay=0.2)
+@pytest.mark.parametrize(("model", "options"), [*((model, {}) for model in MODELS), ("gat", {"skip_connections": True})])
+def test_the_map_that_reads_x_may_have_its_own_weight_decay(model, options):
+    recipe = Recipe(model=model, hidden_channels=4, K=2, weight_decay=0.1, input_weight_decay=0.2, **options)
     task = Task(synthetic(), recipe)
     run = Run(recipe, task, 0, CPU)
     by_decay = {group["weight_decay"]: group["params"] for group in run.optimizer.param_groups}
