@@ -63,7 +63,7 @@ class Recipe:
         theta: Strength of GCNII's maps.
         residual: Add each node's own projection to what its attention gathers.
         num_layers: Stacked layers.
-        skip_connections: Each layer adds a linear map of its input (GAT).
+        skip_connections: Each layer adds a linear map of its input (GAT; ``residual`` is GESM's).
         feature_normalization: ``row`` divides each row of x by its L1 norm.
         sparse_features: Hold x as torch.sparse CSR; ``auto`` does so below 15 % non-zeros.
         lr: Adam's learning rate.
