@@ -6,10 +6,9 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy.cells import is_of, read_cell, run_cell
+from benchmarks.accuracy.cells import gap, is_of, read_cell, run_cell
 from benchmarks.accuracy.columns import Column
 from gesm.training import Recipe
-from gesm.training.result import interval
 
 __all__ = ["ablate", "ablation_table", "variants"]
 
@@ -58,13 +57,11 @@ def ablation_table(column: Column, name: str, recipe: Recipe, folder: Path) -> s
     if whole is None or not is_of(whole, recipe):
         return ""
     lines = ["| | test | minus the recipe |", "| --- | ---: | ---: |", f"| **{name}** | {_percent(whole['test'])} | |"]
-    runs = dict(zip(whole["seed"], whole["test"]["runs"], strict=True))
     for variant, change in variants(recipe).items():
         cell = read_cell(folder, column, _cell_name(name, variant))
         if cell is not None and is_of(cell, recipe.replace(**change)):
-            pairs = zip(cell["seed"], cell["test"]["runs"], strict=True)
-            gap = interval([one - runs[seed] for seed, one in pairs if seed in runs])
-            lines.append(f"| {variant} | {_percent(cell['test'])} | {100 * gap['mean']:+.2f} ± {100 * gap['ci95']:.2f} |")
+            change = gap(cell, whole)
+            lines.append(f"| {variant} | {_percent(cell['test'])} | {100 * change['mean']:+.2f} ± {100 * change['ci95']:.2f} |")
     return "\n".join(lines)
 
 

@@ -12,9 +12,9 @@ from benchmarks.machine import describe
 from gesm.errors import GesmError
 from gesm.training import Recipe
 from gesm.training.checkpoint import write_atomic
-from gesm.training.result import Result, summarize
+from gesm.training.result import Result, interval, summarize
 
-__all__ = ["cell_file", "is_of", "read_cell", "run_cell"]
+__all__ = ["cell_file", "gap", "is_of", "read_cell", "run_cell"]
 
 
 def cell_file(folder: Path, column: Column, name: str) -> Path:
@@ -31,6 +31,13 @@ def read_cell(folder: Path, column: Column, name: str) -> dict[str, Any] | None:
 def is_of(cell: dict[str, Any], recipe: Recipe) -> bool:
     """Whether a cell, or a run, was trained with a recipe; keys that came later have their defaults."""
     return Recipe.from_dict(cell["recipe"]) == recipe
+
+
+def gap(cell: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Test metrics of a cell minus those of another, over the seeds that they share: mean and 95 % interval."""
+    others = dict(zip(other["seed"], other["test"]["runs"], strict=True))
+    pairs = zip(cell["seed"], cell["test"]["runs"], strict=True)
+    return interval([one - others[seed] for seed, one in pairs if seed in others])
 
 
 def run_cell(column: Column, name: str, recipe: Recipe, folder: Path, executor: Executor, runs: int) -> dict[str, Any]:

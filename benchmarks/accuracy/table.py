@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks.accuracy.ablation import ablation_table
-from benchmarks.accuracy.cells import read_cell
+from benchmarks.accuracy.cells import gap, read_cell
 from benchmarks.accuracy.columns import COLUMNS, LOW_LABELS, MODELS, OWN, PLANETOID, PPI, SHARES, SHCHUR, Column
 from gesm.errors import GesmError
 from gesm.training import Recipe
@@ -78,7 +79,8 @@ def _ablations(folder: Path) -> Iterator[str]:
 
 
 def _axes(cells: Cells) -> tuple[list[str], list[Column]]:
-    return [m for m in MODELS if any(m == a for a, _ in cells)], list(dict.fromkeys(column for _, column in cells))
+    models, columns = zip(*cells, strict=True) if cells else ((), ())
+    return [m for m in MODELS if m in models], [c for c in (*COLUMNS, *LOW_LABELS) if c in columns]
 
 
 def _markdown(cells: Cells) -> str:
@@ -96,11 +98,31 @@ def _markdown(cells: Cells) -> str:
             text = _figures(cell["test"]) if cell else ""
             row.append(f"**{text}**" if cell and cell["test"]["mean"] == best[column] else text)
         lines.append(f"| {model} | " + " | ".join(row) + " |")
+    leads = [_lead(cells, column) for column in columns]
+    if any(leads):
+        lines.append("| ahead of the best peer | " + " | ".join(leads) + " |")
     for name, scores in _PUBLISHED.items():
         row = [f"{scores[column]:.1f}" if column in scores else "" for column in columns]
         if any(row):
             lines.append(f"| {name} | " + " | ".join(row) + " |")
     return "\n".join(lines)
+
+
+def _lead(cells: Cells, column: Column) -> str:
+    """The highest mean of gesm's own minus that of the peers, paired by seed."""
+    mine = {model: cell for (model, c), cell in cells.items() if c == column}
+    own, peer = (
+        max(
+            (cell for model, cell in mine.items() if (model in OWN) == is_own),
+            key=lambda cell: cell["test"]["mean"],
+            default=None,
+        )
+        for is_own in (True, False)
+    )
+    if not own or not peer:
+        return ""
+    lead = gap(own, peer)
+    return f"{100 * lead['mean']:+.2f} ± {100 * lead['ci95']:.2f}"
 
 
 def _costs(cells: Cells) -> str:
@@ -153,10 +175,14 @@ def _figure(cells: Cells, suffix: str) -> bytes:
     from matplotlib.figure import Figure
 
     models, columns = _axes(cells)
-    figure = Figure(figsize=(2.4 * len(columns) + 1, 0.32 * len(models) + 1.2), layout="constrained")
+    wide = min(len(columns), 4)
+    rows = math.ceil(len(columns) / wide)
+    figure = Figure(figsize=(2.4 * wide + 1, (0.28 * len(models) + 1) * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
-    for axis, column in zip(axes, columns, strict=True):
+    axes = figure.subplots(rows, wide, sharey=True, squeeze=False).ravel()
+    for axis in axes[len(columns) :]:
+        axis.set_axis_off()
+    for axis, column in zip(axes, columns, strict=False):
         for place, model in enumerate(reversed(models)):
             if cell := cells.get((model, column)):
                 color = "tab:blue" if model in OWN else "tab:gray"
