@@ -60,8 +60,7 @@ def ablation_table(column: Column, name: str, recipe: Recipe, folder: Path) -> s
     for variant, change in variants(recipe).items():
         cell = read_cell(folder, column, _cell_name(name, variant))
         if cell is not None and is_of(cell, recipe.replace(**change)):
-            change = gap(cell, whole)
-            lines.append(f"| {variant} | {_percent(cell['test'])} | {100 * change['mean']:+.2f} ± {100 * change['ci95']:.2f} |")
+            lines.append(f"| {variant} | {_percent(cell['test'])} | {gap(cell, whole)} |")
     return "\n".join(lines)
 
 

@@ -33,11 +33,12 @@ def is_of(cell: dict[str, Any], recipe: Recipe) -> bool:
     return Recipe.from_dict(cell["recipe"]) == recipe
 
 
-def gap(cell: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """Test metrics of a cell minus those of another, over the seeds that they share: mean and 95 % interval."""
+def gap(cell: dict[str, Any], other: dict[str, Any]) -> str:
+    """Test metrics of a cell minus those of another in %, over the seeds that they share: mean ± half its 95 % interval."""
     others = dict(zip(other["seed"], other["test"]["runs"], strict=True))
     pairs = zip(cell["seed"], cell["test"]["runs"], strict=True)
-    return interval([one - others[seed] for seed, one in pairs if seed in others])
+    found = interval([one - others[seed] for seed, one in pairs if seed in others])
+    return f"{100 * found['mean']:+.2f} ± {100 * found['ci95']:.2f}"
 
 
 def run_cell(column: Column, name: str, recipe: Recipe, folder: Path, executor: Executor, runs: int) -> dict[str, Any]:

@@ -154,16 +154,17 @@ _PUBLISHED: dict[str, dict[str, Any]] = {
     "gat": {"hidden_channels": 8, "num_layers": 2},
     "sgc": {"K": 2, "lr": 0.2, "weight_decay": 5e-5, "dropout": 0.0},
     "appnp": {"hidden_channels": 64, "K": 10, "alpha": 0.1},
-    "gcnii": {"num_layers": 16, "alpha": 0.1, "theta": 0.5, "weight_decay": 1e-2, "input_weight_decay": 5e-5},
+    "gcnii": {"num_layers": 16, "alpha": 0.1, "theta": 0.5, "weight_decay": 1e-2},
     "mixhop": {"hidden_channels": 64, "num_layers": 2},
 }
-_LARGE_COMMON = {"weight_decay": 5e-5, "feature_normalization": "none"}
+_LARGE_COMMON = {"weight_decay": 5e-5, "input_weight_decay": 5e-5, "feature_normalization": "none"}
 _LARGE_OWN = {
     "K": 8,
     "normalization": "sym",
     "score": "additive",
     "lr": 0.003,
     "weight_decay": 5e-4,
+    "input_weight_decay": None,
     "dropout": 0.5,
     "attention_dropout": 0.0,
     "structure_weight": 0.0,

@@ -110,19 +110,12 @@ def _markdown(cells: Cells) -> str:
 
 def _lead(cells: Cells, column: Column) -> str:
     """The highest mean of gesm's own minus that of the peers, paired by seed."""
-    mine = {model: cell for (model, c), cell in cells.items() if c == column}
-    own, peer = (
-        max(
-            (cell for model, cell in mine.items() if (model in OWN) == is_own),
-            key=lambda cell: cell["test"]["mean"],
-            default=None,
-        )
-        for is_own in (True, False)
+    own, peers = (
+        [cell for (model, c), cell in cells.items() if c == column and (model in OWN) == is_own] for is_own in (True, False)
     )
-    if not own or not peer:
+    if not own or not peers:
         return ""
-    lead = gap(own, peer)
-    return f"{100 * lead['mean']:+.2f} ± {100 * lead['ci95']:.2f}"
+    return gap(*(max(group, key=lambda cell: cell["test"]["mean"]) for group in (own, peers)))
 
 
 def _costs(cells: Cells) -> str:
@@ -182,7 +175,7 @@ def _figure(cells: Cells, suffix: str) -> bytes:
     axes = figure.subplots(rows, wide, sharey=True, squeeze=False).ravel()
     for axis in axes[len(columns) :]:
         axis.set_axis_off()
-    for axis, column in zip(axes, columns, strict=False):
+    for axis, column in zip(axes[: len(columns)], columns, strict=True):
         for place, model in enumerate(reversed(models)):
             if cell := cells.get((model, column)):
                 color = "tab:blue" if model in OWN else "tab:gray"

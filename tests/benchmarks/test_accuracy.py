@@ -85,9 +85,9 @@ def test_every_space_holds_recipes_and_the_first(column, model):
 
 
 def test_the_budget_of_a_column_is_that_of_all_its_models():
-    few, cora, photo, shares = Column("cora", "1%"), CITESEER, Column("photo", "shchur"), Column("photo", "60/20/20")
-    assert [spaces.trials(column) for column in (few, cora, photo, shares)] == [20, 20, 8, 8]
-    assert [spaces.seeds(column) for column in (few, cora, photo, shares)] == [4, 2, 2, 1]
+    few, photo, shares = Column("cora", "1%"), Column("photo", "shchur"), Column("photo", "60/20/20")
+    assert [spaces.trials(column) for column in (few, CITESEER, photo, shares)] == [20, 20, 8, 8]
+    assert [spaces.seeds(column) for column in (few, CITESEER, photo, shares)] == [4, 2, 2, 1]
     recipes = [spaces.base_recipe(photo, model) for model in MODELS]
     assert {(recipe.epochs, recipe.patience, recipe.eval_every) for recipe in recipes} == {(500, 50, 2)}
 
