@@ -248,8 +248,7 @@ class Graph:
         `gcn_norm`. Self-loops already there are replaced by one of weight 1; a bipartite graph gets none. Where a sum is
         zero the weights are zero. Computed in `dtype` (default: that of the weights, or float32) and cached on the graph.
         """
-        if normalization not in _NORMALIZATIONS:
-            raise GesmError(f"normalization must be one of {', '.join(map(repr, _NORMALIZATIONS))}, got {normalization!r}")
+        check_normalization(normalization)
         self_loops = self_loops and not self.is_bipartite
         if dtype is None:
             dtype = torch.float32 if self.weight is None else self.weight.dtype
@@ -257,7 +256,7 @@ class Graph:
 
         def make() -> Graph:
             graph = self.with_self_loops() if self_loops else self
-            return graph.with_weight(_normalize(graph, normalization, dtype))
+            return graph.with_weight(_normalize(graph, normalization, dtype).to(dtype))
 
         return self._keep(key, make)
 
@@ -268,6 +267,10 @@ class Graph:
             return self._cache[key] if constant and key in self._cache else make()
         if self.weight is not None and not is_constant(self.weight):
             return make()
+        version = 0 if self.weight is None else self.weight._version
+        if self._cache.setdefault("version", version) != version:  # the weights were changed in place
+            self._cache.clear()
+            self._cache["version"] = version
         if key not in self._cache:
             with torch.inference_mode(False):  # what evaluation leaves here, the next training step uses
                 self._cache[key] = make()
@@ -346,8 +349,15 @@ class Graph:
         return cls(torch.cat(edges, 1), torch.cat(weights) if weighted else None, (src, dst), validate=False)
 
 
+def check_normalization(normalization: str) -> None:
+    """Refuses what :meth:`Graph.transition` does not know."""
+    if normalization not in _NORMALIZATIONS:
+        raise GesmError(f"normalization must be one of {', '.join(map(repr, _NORMALIZATIONS))}, got {normalization!r}")
+
+
 def _normalize(graph: Graph, normalization: str, dtype: torch.dtype) -> Tensor:
-    weight = graph.weight
+    """The weights of P, summed in float32 at least: bfloat16 stops counting at 256."""
+    weight, dtype = graph.weight, torch.promote_types(dtype, torch.float32)
     weight = graph.col.new_ones(graph.num_edges, dtype=dtype) if weight is None else weight.to(dtype)
     if torch.compiler.is_compiling():  # displaced edges must not reach a sum
         weight = weight * (graph.target < graph.num_dst)

@@ -131,6 +131,26 @@ def test_a_learned_weight_is_never_kept():
     assert graph.csc_weight.requires_grad
 
 
+def test_a_weight_changed_in_place_is_noticed():
+    weight = WEIGHT.clone()
+    graph = Graph(EDGES, None, 4).with_weight(weight)
+    graph.transition(), graph.csc_weight
+    weight.mul_(torch.arange(1.0, 1 + weight.numel()))
+    fresh = Graph(EDGES, None, 4).with_weight(weight.clone())
+    assert graph.transition().weight.equal(fresh.transition().weight)
+    assert graph.csc_weight.equal(fresh.csc_weight)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("normalization", ["col", "row", "sym"])
+def test_degrees_are_counted_in_float32(dtype, normalization):
+    leaves = torch.arange(1, 3000)
+    star = Graph(torch.cat([torch.stack([leaves, leaves * 0]), torch.stack([leaves * 0, leaves])], 1), None, 3000)
+    torch.testing.assert_close(
+        star.transition(normalization, dtype=dtype).weight.float(), star.transition(normalization).weight, rtol=0.01, atol=0
+    )
+
+
 def test_edge_index_that_knows_its_size():
     edges = EdgeIndex(EDGES[:, :2], sparse_size=(5, 5))
     assert Graph(edges).num_nodes == 5

@@ -11,6 +11,7 @@ from gesm.adjacency import as_graph
 from gesm.errors import GesmError
 from gesm.graph import Graph
 from gesm.nn.linear import SparseLinear, check_width, multiply
+from gesm.ops._checks import accumulation_dtype
 
 __all__ = ["Bias", "Peer", "linear", "scaled", "widths"]
 
@@ -40,7 +41,7 @@ class Peer(nn.Module):
         if not self.lowest <= self.K <= self.largest:
             name = type(self).__name__
             raise GesmError(f"this {name} has depths from {self.lowest} to {self.largest}, but its K was set to {self.K}")
-        return as_graph(edge_index, edge_weight, x.size(0)).transition("sym", dtype=x.dtype)
+        return as_graph(edge_index, edge_weight, x.size(0)).transition("sym", dtype=accumulation_dtype(x.dtype))
 
     def reset_parameters(self) -> None:
         """Draws all parameters anew."""

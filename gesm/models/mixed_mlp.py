@@ -9,11 +9,12 @@ from torch_geometric.nn.dense.linear import Linear
 
 from gesm.adjacency import as_graph
 from gesm.errors import GesmError
-from gesm.graph import Graph
+from gesm.graph import Graph, check_normalization
 from gesm.nn import SparseLinear
 from gesm.nn.linear import check_width, multiply
 from gesm.nn.step_mixture import check_step_weight
 from gesm.ops import dropout_linear, spmm
+from gesm.ops._checks import accumulation_dtype
 
 __all__ = ["MixedMLP"]
 
@@ -63,6 +64,7 @@ class MixedMLP(nn.Module):
                 raise GesmError(f"{name} must be in [0, 1), got {p}")
         if K < 0:
             raise GesmError(f"K must be at least 0, got {K}")
+        check_normalization(normalization)
         self.K, self.input_dropout, self.dropout, self.normalization = K, input_dropout, dropout, normalization
         self.lin1 = SparseLinear(in_channels, hidden_channels, bias=False, weight_initializer="glorot")
         self.lin2 = Linear(hidden_channels, out_channels, weight_initializer="glorot")
@@ -86,7 +88,8 @@ class MixedMLP(nn.Module):
         z = multiply(x, self.lin1.weight, self.input_dropout if self.training else 0.0)
         w = z.new_ones(self.K + 1) if step_weight is None else step_weight
         check_step_weight(w, self.K, x.size(0))
-        walk = as_graph(edge_index, edge_weight, x.size(0)).transition(self.normalization, dtype=z.dtype)
+        dtype = accumulation_dtype(z.dtype)
+        walk = as_graph(edge_index, edge_weight, x.size(0)).transition(self.normalization, dtype=dtype)
         h = F.relu(_weighted_steps(walk, z, w.to(z) / (self.K + 1)))
         flat = dropout_linear(h.flatten(0, -2), self.lin2.weight, self.dropout, self.training)
         out = flat.unflatten(0, h.shape[:-1]) + self.lin2.bias

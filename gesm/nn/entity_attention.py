@@ -11,7 +11,7 @@ from torch_geometric.nn.inits import glorot, zeros
 
 from gesm.adjacency import as_graph
 from gesm.errors import GesmError
-from gesm.graph import Graph
+from gesm.graph import Graph, check_normalization
 from gesm.nn._messages import check_features, looped_edges, message_passing_options, needs_messages
 from gesm.nn.linear import SparseLinear, check_width, multiply
 from gesm.ops import attend, attention_weights
@@ -87,6 +87,7 @@ class EntityAttention(MessagePassing):
         self.input_dropout = input_dropout
         self.score = score
         self.residual = residual
+        check_normalization(normalization)
         self.normalization = normalization
         self.add_self_loops = add_self_loops
 

@@ -12,7 +12,7 @@ from torch_geometric.nn.dense.linear import Linear
 
 from gesm.adjacency import as_graph
 from gesm.errors import GesmError
-from gesm.graph import Graph
+from gesm.graph import Graph, check_normalization
 from gesm.nn._messages import check_features, looped_edges, message_passing_options, needs_messages
 from gesm.nn.linear import check_width, multiply
 from gesm.ops import dropout_linear, mix, spmm
@@ -97,6 +97,7 @@ class StepMixture(MessagePassing):
         self.K = K
         self.mode = mode
         self.dropout = dropout
+        check_normalization(normalization)
         self.normalization = normalization
         self.add_self_loops = add_self_loops
 

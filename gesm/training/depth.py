@@ -7,7 +7,6 @@ import itertools
 import json
 import multiprocessing
 import os
-import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ import torch
 from gesm.errors import GesmError
 from gesm.training.checkpoint import write_atomic
 from gesm.training.depth_run import DROP_EDGE, EVAL_EVERY, SETTINGS, Cell, run_cell
-from gesm.training.task import SPLITS
+from gesm.training.task import crc32
 from gesm.training.workers import end_with_parent
 
 __all__ = ["ARMS", "DEPTHS", "depth_study", "plan"]
@@ -99,7 +98,7 @@ def depth_study(
     about = {
         "dataset": getattr(data, "name", "data"),
         "protocol": getattr(data, "protocol", "custom"),
-        "data": _crc32(data),
+        "data": crc32(data),
         "epochs": epochs,
         "eval_every": EVAL_EVERY,
         "drop_edge": DROP_EDGE,
@@ -120,16 +119,6 @@ def depth_study(
         if on_run:
             on_run(record)
     return [kept[cell] for cell in cells]
-
-
-def _crc32(data: Any) -> int:
-    """CRC-32 of the edges, labels and masks: names alone do not tell splits apart."""
-    crc = 0
-    for key in ("edge_index", "y", *(f"{split}_mask" for split in SPLITS)):
-        value = getattr(data, key, None)
-        if isinstance(value, torch.Tensor):  # else the runs complain
-            crc = zlib.crc32(value.detach().cpu().contiguous().numpy(), crc)
-    return crc
 
 
 def _open(folder: Path, about: dict[str, Any], resume: bool) -> tuple[Path, dict[Cell, dict[str, Any]]]:

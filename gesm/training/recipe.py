@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -48,6 +49,8 @@ def _choice(default: Any, *allowed: Any) -> Any:
 @dataclass(frozen=True)
 class Recipe:
     """Model and optimisation settings of one training run; every value is checked, whatever the source.
+
+    K, num_layers and normalization are by default those of the model's constructor.
 
     Args:
         model: Name of the model, a key of :data:`MODELS`.
@@ -97,16 +100,16 @@ class Recipe:
     model: str = _choice("gesm", *MODELS)
     hidden_channels: int = _number(64, 1)
     heads: int = _number(8, 1)
-    K: int = _number(14, 0)
+    K: int | None = _number(None, 0)
     input_dropout: float = _number(0.0, 0, 1)
     dropout: float = _number(0.0, 0, 1)
     attention_dropout: float = _number(0.0, 0, 1)
     score: str = _choice("product", "product", "additive")
-    normalization: str = _choice("col", "col", "row", "sym")
+    normalization: str | None = _choice(None, "col", "row", "sym")
     residual: bool = _choice(True, True, False)
     alpha: float = _number(0.1, 0, 1, closed="[]")
     theta: float = _number(0.5, 0, closed="()")
-    num_layers: int = _number(1, 1)
+    num_layers: int | None = _number(None, 1)
     skip_connections: bool = _choice(False, True, False)
     feature_normalization: str = _choice("none", "none", "row")
     sparse_features: str | bool = _choice("auto", "auto", True, False)
@@ -134,6 +137,10 @@ class Recipe:
     def __post_init__(self):
         for f in dataclasses.fields(self):
             object.__setattr__(self, f.name, _checked(f, getattr(self, f.name)))
+        parameters = inspect.signature(_model_class(self.model)).parameters
+        for key in ("K", "num_layers", "normalization"):
+            if getattr(self, key) is None and key in parameters:
+                object.__setattr__(self, key, parameters[key].default)
         if self.eval_every > self.patience:
             raise GesmError(f"eval_every ({self.eval_every}) must not exceed patience ({self.patience})")
         if self.structure_weight and self.model not in _EMBEDDING:
@@ -208,17 +215,21 @@ class Recipe:
 
     def build_model(self, in_channels: int, out_channels: int):
         """A freshly initialised model, drawn from torch's default generator."""
-        import gesm.models
-        from gesm.models import peers
         from gesm.nn import HopSampling
 
-        name, keys = MODELS[self.model]
-        options = {key: getattr(self, key) for key in keys}
-        make = getattr(peers, name, None) or getattr(gesm.models, name)
-        model = make(in_channels=in_channels, out_channels=out_channels, **options)
+        options = {key: getattr(self, key) for key in MODELS[self.model][1]}
+        model = _model_class(self.model)(in_channels=in_channels, out_channels=out_channels, **options)
         if self.hop_sampling == "none":
             return model
         return HopSampling(model, distribution=self.hop_sampling, per=self.hop_per, inference=self.hop_inference)
+
+
+def _model_class(model: str) -> Any:
+    import gesm.models
+    from gesm.models import peers
+
+    name, _ = MODELS[model]
+    return getattr(peers, name, None) or getattr(gesm.models, name)
 
 
 def _foreign(model: str) -> set[str]:
@@ -227,15 +238,15 @@ def _foreign(model: str) -> set[str]:
 
 
 def _checked(f: dataclasses.Field, value: Any) -> Any:
+    if value is None and f.default is None:
+        return None
     if "allowed" in f.metadata:
         allowed = f.metadata["allowed"]
         if not any(type(value) is type(a) and value == a for a in allowed):
             raise GesmError(f"{f.name} must be one of {', '.join(map(str, allowed))}, got {value!r}")
         return value
-    if value is None and f.default is None:
-        return None
     low, high, closed = (f.metadata[key] for key in ("low", "high", "closed"))
-    kind = {"int": int, "float": float, "float | None": float}[f.type]
+    kind = int if f.type.startswith("int") else float
     if kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as text
         with contextlib.suppress(ValueError):
             value = float(value)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
+import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +16,7 @@ from gesm.errors import GesmError
 from gesm.graph import Graph
 from gesm.training.recipe import Recipe
 
-__all__ = ["METRICS", "SPLITS", "Sample", "Task", "features", "score"]
+__all__ = ["METRICS", "SPLITS", "Sample", "Task", "crc32", "features", "score"]
 
 SPLITS = ("train", "val", "test")
 METRICS = {"multiclass": "accuracy", "multilabel": "micro_f1"}
@@ -41,8 +43,8 @@ class Task:
         device: Where the samples live.
 
     Raises:
-        GesmError: On a missing attribute, one that is no tensor, a wrong shape, an unknown task, an empty mask, or a
-            masked label that is not finite or out of range.
+        GesmError: On a missing attribute, one that is no dense tensor, a wrong shape, an unknown task, masks that are empty
+            or share nodes, or a masked label that is not finite or out of range.
     """
 
     def __init__(self, data: Any, recipe: Recipe, device: torch.device | str = "cpu"):
@@ -55,6 +57,8 @@ class Task:
             if not isinstance(value, Tensor):
                 kind = type(value).__name__
                 raise GesmError(f"{self.name}: {key} must be a tensor, got {kind}; convert it with torch.as_tensor")
+            if value.layout != torch.strided:
+                raise GesmError(f"{self.name}: {key} must be dense, got {value.layout}; pass {key}.to_dense()")
         if data.x.dim() != 2:
             raise GesmError(f"{self.name}: x must have one row of features a node, [N, F]; got {list(data.x.shape)}")
         if data.y.dim() not in (1, 2) or data.y.size(0) != data.x.size(0):
@@ -78,6 +82,7 @@ class Task:
             "num_classes": self.num_classes,
             "num_nodes": data.x.size(0),
             "num_edges": data.edge_index.size(1),
+            "data_crc32": crc32(data),
         }
         graphs = data.to_data_list() if hasattr(data, "to_data_list") else [data]
         self.samples = [self._sample(graph, recipe, device) for graph in graphs]
@@ -110,6 +115,10 @@ class Task:
                 count = int(bad.view(len(y), -1).any(1).sum())
                 raise GesmError(f"{self.name}: {count} nodes of {split}_mask have a NaN or infinite label; take them out of it")
 
+        for split, other in itertools.combinations(SPLITS, 2):
+            if both := int((data[f"{split}_mask"] & data[f"{other}_mask"]).sum()):
+                raise GesmError(f"{self.name}: {both} nodes are in both {split}_mask and {other}_mask; take them out of one")
+
     def _check_range(self, data: Any) -> None:
         classes = self.num_classes
         if self.kind == "multilabel" and classes != data.y.size(1):
@@ -117,7 +126,8 @@ class Task:
         for split in SPLITS:
             y = data.y[data[f"{split}_mask"]]
             if self.kind == "multilabel" and not ((y == 0) | (y == 1)).all():
-                raise GesmError(f"{self.name}: multi-label targets must be 0 or 1 in {split}_mask")
+                hint = "; one class a node is y of shape [N]" if classes == 1 else ""
+                raise GesmError(f"{self.name}: multi-label targets must be 0 or 1 in {split}_mask{hint}")
             if self.kind == "multiclass" and not ((y >= 0) & (y < classes) & (y.long() == y)).all():
                 found = f"{y.dtype} in [{y.min():g}, {y.max():g}]"
                 raise GesmError(f"{self.name}: labels must be integers in [0, {classes - 1}], got {found}")
@@ -135,6 +145,16 @@ class Task:
         logits = torch.cat([model(s.x, s.graph).index_select(0, s.rows[split]) for s in self._parts[split]])
         y = self._targets[split]
         return self.loss(logits, y), score(logits, y)
+
+
+def crc32(data: Any) -> int:
+    """CRC-32 of all that training reads: names and sizes alone do not tell splits apart."""
+    crc = 0
+    for key in ("x", "edge_index", "edge_weight", "y", *(f"{split}_mask" for split in SPLITS)):
+        value = getattr(data, key, None)
+        if isinstance(value, Tensor) and value.layout == torch.strided:  # others are refused later
+            crc = zlib.crc32(value.detach().cpu().flatten().view(torch.uint8).numpy(), crc)
+    return crc
 
 
 def score(logits: Tensor, y: Tensor) -> Tensor:

@@ -45,6 +45,21 @@ def test_input_dropout_keeps_the_mean_and_has_a_gradient(sparse):
 
 
 def test_bad_settings_get_clear_errors():
-    for options, message in (({"dropout": 1}, r"dropout must be in \[0, 1\)"), ({"K": -1}, "K must be at least 0")):
+    for options, message in (
+        ({"dropout": 1}, r"dropout must be in \[0, 1\)"),
+        ({"K": -1}, "K must be at least 0"),
+        ({"normalization": "foo"}, "normalization must be one of 'col', 'row', 'sym', got 'foo'"),
+    ):
         with pytest.raises(GesmError, match=message):
             MixedMLP(5, 8, 3, **options)
+
+
+@pytest.mark.parametrize("normalization", ["col", "sym"])
+def test_autocast_on_a_hub(normalization):
+    leaves = torch.arange(1, 1500)
+    star = Graph(torch.cat([torch.stack([leaves, leaves * 0]), torch.stack([leaves * 0, leaves])], 1), None, 1500)
+    model, x = MixedMLP(5, 8, 3, K=3, normalization=normalization).eval(), torch.randn(1500, 5)
+    full = model(x, star)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model(x, star).float()
+    assert (half - full).norm() < 0.02 * full.norm()

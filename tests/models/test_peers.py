@@ -175,6 +175,16 @@ def test_bad_settings_get_clear_errors(make, message):
         make()
 
 
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "mlp"])
+def test_bfloat16_on_a_hub(name):
+    leaves = torch.arange(1, 1500)
+    star = torch.cat([torch.stack([leaves, leaves * 0]), torch.stack([leaves * 0, leaves])], 1)
+    model, x = MODELS[name]().eval(), torch.randn(1500, 6)
+    full = model(x, star)
+    half = model.bfloat16()(x.bfloat16(), star).float()
+    torch.testing.assert_close(half, full, rtol=0.1, atol=0.1 * full.std().item())
+
+
 def test_a_depth_that_is_not_there(edges, x):
     model = MODELS["gcn"]()
     model.K = 5

@@ -1,3 +1,4 @@
+import contextlib
 import json
 
 import pytest
@@ -207,6 +208,20 @@ def test_checkpoints_of_other_runs_and_damaged_ones_are_refused(tmp_path, recipe
     path = tmp_path / "checkpoint.safetensors"
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(GesmError, match=r"checkpoint.safetensors cannot be read .* or start again with --overwrite"):
+        fit(recipe, data, 0, tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("finished", [False, True])
+@pytest.mark.parametrize("key", ["x", "y", "edge_index", "train_mask"])
+def test_other_data_of_the_same_form_are_refused(tmp_path, recipe, finished, key):
+    data, stop = synthetic(), None if finished else stop_at(3)
+    with contextlib.nullcontext() if finished else pytest.raises(Stop):
+        fit(recipe, data, 0, tmp_path, checkpoint_every=0, on_epoch=stop)
+    if key == "train_mask":
+        data.train_mask[data.train_mask.nonzero()[0]] = False
+    else:
+        data[key] = data[key].flip(0)
+    with pytest.raises(GesmError, match="belongs to another run: its data_crc32 is"):
         fit(recipe, data, 0, tmp_path, resume=True)
 
 

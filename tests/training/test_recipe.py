@@ -36,6 +36,13 @@ def test_yaml_reads_short_floats(tmp_path):
     assert Recipe.load(tmp_path / "r.yaml") == Recipe(lr=0.001)
 
 
+def test_what_is_left_out_is_the_constructors():
+    assert Recipe().to_dict().items() >= {"K": 14, "num_layers": 1, "normalization": "col"}.items()
+    assert Recipe(model="mixed_mlp").to_dict().items() >= {"K": 8, "normalization": "sym"}.items()
+    assert [Recipe(model=model).K for model in ("sgc", "appnp")] == [2, 10]
+    assert [Recipe(model=model).num_layers for model in ("gcn", "gat", "gcnii", "mixhop", "mlp")] == [2, 2, 64, 2, 2]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -111,6 +111,11 @@ def _nan_label(data):
     data.y[data.train_mask.nonzero()[0]] = float("nan")
 
 
+def _column(data):
+    data.y = data.y[:, None]
+    del data.task, data.num_classes
+
+
 def _set(**values):
     return lambda data: data.update(values)
 
@@ -134,6 +139,9 @@ def _set(**values):
         ("multiclass", _set(num_classes=2), r"integers in \[0, 1\], got torch.int64 in \[0, 2\]"),
         ("multiclass", lambda d: d.y.sub_(1), r"got torch.int64 in \[-1, 1\]"),
         ("multilabel", lambda d: d.y.mul_(0.5), "must be 0 or 1"),
+        ("multiclass", _column, r"must be 0 or 1 in train_mask; one class a node is y of shape \[N\]"),
+        ("multiclass", lambda d: d.val_mask.logical_or_(d.test_mask), "are in both val_mask and test_mask; take them out"),
+        ("multiclass", lambda d: _set(x=d.x.to_sparse())(d), r"x must be dense, got torch.sparse_coo; pass x.to_dense\(\)"),
         ("multiclass", _set(y=None), "has no y"),
         ("multiclass", lambda d: d.__delattr__("test_mask"), "has no test_mask"),
         ("multiclass", _set(y=torch.zeros(5, dtype=torch.long)), r"y must have one row a node, \[60\] or \[60, C\]"),
