@@ -1,6 +1,6 @@
-"""The one exception gesm raises for a mistake its user can mend."""
+"""What gesm raises for a mistake its user can mend."""
 
-__all__ = ["GesmError"]
+__all__ = ["DivergedError", "GesmError"]
 
 
 class GesmError(ValueError):
@@ -8,3 +8,7 @@ class GesmError(ValueError):
 
     The command line prints the message alone and exits with code 2.
     """
+
+
+class DivergedError(GesmError):
+    """The loss of a training run is not finite."""

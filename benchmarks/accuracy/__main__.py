@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.accuracy.ablation import ablate
 from benchmarks.accuracy.cells import run_cell
-from benchmarks.accuracy.columns import LOW_LABELS, MODELS, PPI, Column, parse
+from benchmarks.accuracy.columns import LOW_LABELS, MODELS, OWN, PPI, Column, parse
 from benchmarks.accuracy.costs import complete_cost
 from benchmarks.accuracy.search import chosen, search
 from benchmarks.accuracy.spaces import seeds, trials
@@ -56,6 +56,10 @@ def _go(options: argparse.Namespace) -> None:
         cells = list(dict.fromkeys((column.searched, model) for column, model in cells if column != PPI))
         if not cells:
             raise GesmError("ppi is not searched: its recipe was chosen by hand (benchmarks/NOTES.md); name another column")
+    if options.what == "ablate" and (peers := [model for model in _models(options) if model not in OWN]):
+        raise GesmError(f"{peers[0]} is not ablated; choose from {', '.join(OWN)}")
+    if options.what == "ablate":
+        cells = [(column, model) for column, model in cells if model in OWN]
     if options.what == "recipes":
         for column, model in cells:
             if (file := search_file(options.out, column, model)).exists():

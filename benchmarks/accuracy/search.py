@@ -13,7 +13,7 @@ from benchmarks import jsonl
 from benchmarks.accuracy.columns import Column
 from benchmarks.accuracy.spaces import base_recipe, first, space
 from benchmarks.accuracy.workers import train
-from gesm.errors import GesmError
+from gesm.errors import DivergedError, GesmError
 from gesm.training import Recipe
 
 __all__ = ["chosen", "search"]
@@ -120,7 +120,7 @@ def _outcome(run: Future) -> dict[str, Any]:
     """The record of a run, or the worst there is if its loss was not finite."""
     try:
         return run.result()
-    except GesmError as error:
+    except DivergedError as error:
         print(error, flush=True)
         return {"val": 0.0, "val_loss": 1e9, "epochs": 0, "epoch_ms": 0.0}
 

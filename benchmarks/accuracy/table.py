@@ -48,7 +48,8 @@ def write_table(folder: Path, readme: Path | None = None) -> None:
         if cells := _cells(folder, columns):
             lookup = _lookup(folder, cells)
             scores += [f"{text}\n" for text in (f"{title}:", _markdown(cells), lookup) if text]
-            parts += [f"{text}\n" for text in (f"## {title}", _markdown(cells), _costs(cells), lookup) if text]
+            below = _costs(cells), _limits(cells), lookup
+            parts += [f"{text}\n" for text in (f"## {title}", _markdown(cells), *below) if text]
     if cells := _cells(folder, COLUMNS):
         for suffix in ("png", "pdf"):
             (folder / f"accuracy.{suffix}").write_bytes(_figure(cells, suffix))
@@ -67,7 +68,7 @@ def _cells(folder: Path, columns: Iterable[Column]) -> Cells:
 
 def _ablations(folder: Path) -> Iterator[str]:
     """A section for each recipe that was ablated."""
-    for column in COLUMNS:
+    for column in (*COLUMNS, *LOW_LABELS):
         for name in OWN:
             try:
                 recipe = Recipe.for_dataset(column.dataset, name=name, protocol=column.protocol)
@@ -109,13 +110,13 @@ def _markdown(cells: Cells) -> str:
 
 
 def _lead(cells: Cells, column: Column) -> str:
-    """The highest mean of gesm's own minus that of the peers, paired by seed."""
-    own, peers = (
-        [cell for (model, c), cell in cells.items() if c == column and (model in OWN) == is_own] for is_own in (True, False)
-    )
+    """The highest mean of gesm's own minus that of the peers, paired by seed; which peer, and of how many."""
+    here = {model: cell for (model, c), cell in cells.items() if c == column}
+    ranked = sorted(here, key=lambda model: -here[model]["test"]["mean"])
+    own, peers = ([model for model in ranked if (model in OWN) == is_own] for is_own in (True, False))
     if not own or not peers:
         return ""
-    return gap(*(max(group, key=lambda cell: cell["test"]["mean"]) for group in (own, peers)))
+    return f"{gap(here[own[0]], here[peers[0]])} ({peers[0]}, of {len(peers)})"
 
 
 def _costs(cells: Cells) -> str:
@@ -134,6 +135,13 @@ def _costs(cells: Cells) -> str:
         texts = [f"{c['epoch_ms']:.3g} / {c['peak_memory_mb']:.0f}" if c else "" for c in costs]
         lines.append(f"| {model} | " + " | ".join(texts) + " |")
     return "\n".join(lines) if measured else ""
+
+
+def _limits(cells: Cells) -> str:
+    """Which runs might have gone on."""
+    ended = {key: sum(n >= cell["recipe"]["epochs"] for n in cell["epochs"]) for key, cell in cells.items()}
+    texts = [f"{m} on {c.name} {n} of {len(cells[m, c]['epochs'])}" for (m, c), n in ended.items() if n]
+    return f"Runs that the limit of epochs ended, not patience: {', '.join(texts)}." if texts else ""
 
 
 def _lookup(folder: Path, cells: Cells) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gesm.errors import GesmError
+from gesm.errors import DivergedError, GesmError
 from gesm.nn import HopConsistency, SparseLinear, StructureLoss
 from gesm.training.accelerate import CapturedStep, check_accelerate, compiled
 from gesm.training.checkpoint import load_tensors, save_tensors
@@ -140,7 +140,7 @@ class Run:
         train_loss, *val = torch.stack([f.double() for f in figures]).tolist()
         done = Epoch(number, train_loss, *(val or (math.nan, math.nan)), time.perf_counter() - start)
         if not all(map(math.isfinite, (train_loss, *val))):
-            raise GesmError(
+            raise DivergedError(
                 f"the loss became {train_loss:g} (training) and {done.val_loss:g} (validation) at epoch {number}; try "
                 f"a smaller lr (now {self.recipe.lr:g}), feature_normalization: row, or look for huge values in x"
             )
