@@ -149,7 +149,7 @@ def test_datasets_lists_all():
         (["train", "citeseer", "--runs", "0"], "--runs"),
         (["train", "citeseer", "--runs", "many"], "--runs"),
         (["train", "citeseer", "--seed", "-1"], "--seed"),
-        (["train", "ppi", "--model", "gat"], "recipes of ppi: best, gesm, gsm"),
+        (["train", "ppi", "--model", "mixhop"], "recipes of ppi: best, gat, gcnii, gesm"),
         (["train", "citeseer", "--recipe", "none.yaml"], "cannot read recipe 'none.yaml'"),
         (["train", "citeseer", "--protocol", "random"], "protocol 'random'"),
         (["train", "citeseer", "--device", "tpu"], "device 'tpu' cannot be used here"),

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gesm.datasets import synthetic
-from gesm.errors import GesmError
+from gesm.errors import DivergedError, GesmError
 from gesm.training import Recipe, Task, Trained, fit, fit_many
 from gesm.training.recipe import MODELS
 
@@ -227,7 +227,7 @@ def test_other_data_of_the_same_form_are_refused(tmp_path, recipe, finished, key
 
 def test_a_diverging_run_keeps_its_last_checkpoint(tmp_path, recipe):
     data = synthetic()
-    with pytest.raises(GesmError, match="the loss became"):
+    with pytest.raises(DivergedError, match="the loss became"):
         fit(recipe.replace(lr=1e18, epochs=50), data, 0, tmp_path, checkpoint_every=0)
     epochs = len((tmp_path / "metrics.jsonl").read_text().splitlines())
     assert (tmp_path / "checkpoint.safetensors").exists() == (epochs > 0)
