@@ -86,7 +86,7 @@ _SHCHUR: dict[str, Space] = dict.fromkeys(OWN, _SHCHUR_OWN) | {
     "best": _SHCHUR_OWN | {"score": ["product", "additive"]},
     "gcnii": {"input_weight_decay": [5e-5, 5e-4]},
 }
-# Where nodes agree before they are taught, sixteen labels do not keep them from agreeing on one class.
+# Where nodes agree before they are taught, seventeen labels do not keep them from agreeing on one class.
 _FEW_LABELS: dict[str, Space] = {name: {"consistency_weight": [0.1, 0.3, 1.0]} for name in ("best", "mixed_mlp")}
 # The first trial of every search is near what the model's authors use on Cora, on the four large graphs with weaker decay and
 # features as they are.

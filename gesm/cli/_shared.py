@@ -24,6 +24,9 @@ class _Group(TyperGroup):
         except GesmError as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            typer.echo("interrupted; gesm train and gesm depth with --out go on with --resume", err=True)
+            raise typer.Exit(130) from None
 
 
 app = typer.Typer(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +17,7 @@ from gesm.cli._shared import Json, Root, app, show
 from gesm.errors import GesmError
 
 if TYPE_CHECKING:
-    from gesm.recommend import Interactions, Settings, TrainedRecommender
+    from gesm.recommend import Interactions, Settings, Targets, TrainedRecommender, Window
 
 recommend = typer.Typer(help="Recommend items to users from a table of interactions.", no_args_is_help=True)
 app.add_typer(recommend, name="recommend")
@@ -55,6 +57,7 @@ def train(
 
     if out is not None:
         check_free(out, overwrite)
+        _make(out)
     old = None if warm is None else TrainedRecommender.load(warm)
     given = {"model": model, "K": K, "hops": hops, "embedding_dim": dim, "epochs": epochs, "seed": seed}
     settings = _settings(old, {key: value for key, value in given.items() if value is not None}, changes or [])
@@ -68,6 +71,8 @@ def train(
         rows, _, held_out = temporal_split(rows, 0.0, test)
         if old is not None:
             _check_later(old.train, held_out)
+        window = Window(rows, held_out) if old is None else _window(old.train.extended(rows), held_out)
+        _goals(window, k)
     losses: list[float] = []
     with _bar(settings) as advance:
         if old is None:
@@ -81,13 +86,12 @@ def train(
     trained = TrainedRecommender(network, settings, trained_on)
     summary: dict[str, Any] = {"table": table, "settings": settings.to_dict(), "loss": losses[-1] if losses else None}
     typer.echo(f"trained on {len(trained_on):,} rows of {trained_on.num_users:,} users and {trained_on.num_items:,} items")
+    if out is not None:
+        trained.save(out, overwrite)
     if held_out is not None:
-        window = Window(rows, held_out) if old is None else _window(trained, held_out)
         summary |= _report(trained, window, k, f"{settings.model} on {table}")
     if json_file is not None:
         json_file.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    if out is not None:
-        trained.save(out, overwrite)
     typer.echo(f"Kept in {out}" if out else "Nothing was kept; --out DIR keeps the model")
 
 
@@ -114,7 +118,7 @@ def evaluate(
             raise GesmError(f"no row of {table} is later than the training of {folder}; pass a table with newer rows")
         typer.echo(f"{len(later):,} of {len(rows):,} rows are later than the training")
         rows = later
-    summary = _report(trained, _window(trained, rows), k, f"{folder} on {table}")
+    summary = _report(trained, _window(trained.train, rows), k, f"{folder} on {table}")
     if json_file is not None:
         json_file.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
@@ -180,11 +184,11 @@ def _read(
     from gesm.recommend import load, read_interactions, registry
 
     if table.lower() in registry():
-        return load(table, root)
+        return replace(load(table, root), weight=None)  # no model reads them, and files are read without
     if "." not in Path(table).name:
         raise GesmError(f"{table!r} is neither a file nor a data set; data sets: {', '.join(registry())}")
     columns = (user, item, None if time == "none" else time)
-    numbered = all(c is None or c.isdigit() for c in columns)
+    numbered = all(c is None or c.isdecimal() for c in columns)
     rows = read_interactions(table, *(int(c) if numbered and c is not None else c for c in columns))
     for key in () if old is None else ("user_ids", "item_ids"):
         if getattr(old.train, key).dtype.kind == "U":
@@ -197,26 +201,48 @@ def _check_later(train: Interactions, rows: Interactions) -> None:
         raise GesmError("the rows to predict must be later than those of the training; pass newer ones")
 
 
-def _window(trained: TrainedRecommender, rows: Interactions) -> Any:
+def _window(train: Interactions, rows: Interactions) -> Window:
     """The training and these rows with common numbers of users and items; the model grows to them."""
     import torch
 
     from gesm.recommend import Window
 
-    size = len(trained.train)
-    _check_later(trained.train, rows)
-    both = trained.train.extended(rows)
+    _check_later(train, rows)
+    both = train.extended(rows)
     index = torch.arange(len(both))
-    return Window(both.select(index[:size]), both.select(index[size:]))
+    return Window(both.select(index[: len(train)]), both.select(index[len(train) :]))
 
 
-def _report(trained: TrainedRecommender, window: Any, k: int, title: str) -> dict[str, Any]:
+def _goals(window: Window, k: int) -> dict[str, Targets]:
+    """What is to be found, by kind of pair; an error if there is nothing to measure."""
+    from gesm.recommend import targets
+
+    items = len(window.train.item.unique())
+    if k > items:
+        raise GesmError(f"k is {k}, but only {items} items can be ranked; choose a smaller k")
+    goals = {kind: goal for kind in ("new", "repeat") if len((goal := targets(window, kind)).users)}
+    if not goals:
+        raise GesmError("no user of the test rows is known from training with an item that is; hold out another share")
+    return goals
+
+
+def _make(folder: Path) -> None:
+    """The folder, or an error before there is anything to lose."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise GesmError(f"--out {folder}: cannot be written ({error.strerror}); pass another folder") from None
+
+
+def _report(trained: TrainedRecommender, window: Window, k: int, title: str) -> dict[str, Any]:
     """Prints and returns the measures of new and repeated pairs."""
     import copy
 
     from rich.table import Table as Grid
 
-    from gesm.recommend import evaluate, scorer, targets
+    from gesm.recommend import evaluate, scorer
 
     network = copy.deepcopy(trained.model)
     network.grow(window.train.num_users, window.train.num_items)  # cold rows: never ranked
@@ -224,14 +250,10 @@ def _report(trained: TrainedRecommender, window: Any, k: int, title: str) -> dic
     columns = [f"{name}@{k}" for name in ("ndcg", "map", "recall", "coverage")]
     grid = Grid("pairs", "users", *columns, title=title)
     found = {}
-    for kind in ("new", "repeat"):
-        goal = targets(window, kind)
-        if len(goal.users):
-            mean = evaluate(score, goal, window.train, (k,)).mean
-            found[kind] = {"users": len(goal.users), **mean}
-            grid.add_row(kind, f"{len(goal.users):,}", *(f"{mean[c]:.4f}" if c in mean else "-" for c in columns))
-    if not found:
-        raise GesmError("no user of the test rows is known from training with an item that is; hold out another share")
+    for kind, goal in _goals(window, k).items():
+        mean = evaluate(score, goal, window.train, (k,)).mean
+        found[kind] = {"users": len(goal.users), **mean}
+        grid.add_row(kind, f"{len(goal.users):,}", *(f"{mean[c]:.4f}" if c in mean else "-" for c in columns))
     show(grid)
     typer.echo(
         f"users in the test rows {goal.window_users:,}, cold {goal.cold_users:,}; cold items {goal.cold_items:,}; "

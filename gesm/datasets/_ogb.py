@@ -28,6 +28,8 @@ def read(name: str, bases: list[Path]) -> tuple[Data, Path]:
 
     folder = locate(name, bases)
     root = folder.parent if folder else bases[0] / "ogb"
+    if folder is not None and not any((folder / part).is_dir() for part in ("raw", "processed")):
+        raise GesmError(f"{folder} holds neither raw nor processed files, and ogb would replace it; move it away")
     if folder is None and offline():
         raise GesmError(f"{name} is not in {root} and GESM_OFFLINE forbids the download")
     try:
@@ -35,7 +37,7 @@ def read(name: str, bases: list[Path]) -> tuple[Data, Path]:
         with torch.serialization.safe_globals([DataEdgeAttr, DataTensorAttr, GlobalStorage]):
             dataset = PygNodePropPredDataset(name, root=str(root))
             split = dataset.get_idx_split()
-    except Exception as error:  # ogb raises whatever its download, csv or pickle reader raises
+    except (Exception, SystemExit) as error:  # ogb raises what its download and readers raise, and exits where a user says no
         raise GesmError(f"ogb could not load {name} into {root}: {error!r}") from error
     data = dataset[0]
     data.y = data.y.squeeze(1)

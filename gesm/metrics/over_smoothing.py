@@ -33,9 +33,11 @@ def dirichlet_energy(x: Tensor, graph: Graph, relative: bool = False) -> Tensor:
         A float64 scalar.
 
     Raises:
-        GesmError: On an x that is not [N, F], or a bipartite graph.
+        GesmError: On an x that is not [N, F], a bipartite graph, or negative weights.
     """
     _check(x, graph)
+    if graph.weight is not None and (graph.weight < 0).any():
+        raise GesmError("the energy needs weights that are not negative; pass their absolute values, or no weights")
     graph, x = graph.with_self_loops(), x.double()
     weight = x.new_ones(graph.num_edges) if graph.weight is None else graph.weight.double()
     degree = weight.new_zeros(graph.num_nodes).index_add(0, graph.target, weight)

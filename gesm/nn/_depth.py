@@ -1,6 +1,8 @@
 """How each kind of module is run at another depth than its own."""
 
+import contextlib
 import inspect
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -31,8 +33,14 @@ class Reader:
         return module(k, *args, **kwargs)
 
 
+_LOCK = threading.RLock()
+
+
 class _Held(Reader):
-    """A module that holds its depth: some of its attributes have other values while it runs at depth k < K."""
+    """A module that holds its depth: some of its attributes have other values while it runs at depth k < K.
+
+    Threads take turns: each would see what another has changed.
+    """
 
     def __init__(self, module: nn.Module, K: int):
         super().__init__(K)
@@ -43,15 +51,16 @@ class _Held(Reader):
         return {"K": k}
 
     def run(self, module: Any, k: int, *args: Any, **kwargs: Any) -> Any:
-        if k == self.K:
-            return module(*args, **kwargs)
-        changes = self.changes(module, k)
-        before = {name: getattr(module, name) for name in changes}
-        try:
-            _set(module, changes)
-            return module(*args, **kwargs)
-        finally:
-            _set(module, before)
+        with contextlib.nullcontext() if torch.compiler.is_compiling() else _LOCK:
+            if k == self.K:
+                return module(*args, **kwargs)
+            changes = self.changes(module, k)
+            before = {name: getattr(module, name) for name in changes}
+            try:
+                _set(module, changes)
+                return module(*args, **kwargs)
+            finally:
+                _set(module, before)
 
 
 def _set(module: nn.Module, attributes: dict[str, Any]) -> None:

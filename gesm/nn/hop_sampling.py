@@ -163,7 +163,7 @@ class HopSampling(nn.Module):
         if hasattr(self._reader, "truncations"):
             return self.module(*args, step_weight=self._reader.truncations(depths), **kwargs)
         out = None
-        for k in depths.unique().tolist():
+        for k in depths.unique().tolist() or [self.K]:
             now = self._run(k, *args, **kwargs)
             if not isinstance(now, Tensor) or now.dim() < 1 or now.size(0) != len(depths):
                 found = list(now.shape) if isinstance(now, Tensor) else type(now).__name__

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -88,8 +89,8 @@ class StepMixture(MessagePassing):
             raise GesmError(f"mode must be 'sum' or 'concat', got {mode!r}")
         if (mode == "sum") != (out_channels is not None):
             raise GesmError(f"out_channels goes with mode='sum' and only with it, got {out_channels} and {mode!r}")
-        if K < 0:
-            raise GesmError(f"K must be at least 0, got {K}")
+        if not isinstance(K, Integral) or K < 0:
+            raise GesmError(f"K must be at least 0, a whole number, got {K!r}")
         if not 0 <= dropout < 1:
             raise GesmError(f"dropout must be in [0, 1), got {dropout}")
         self.in_channels = in_channels

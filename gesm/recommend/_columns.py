@@ -56,6 +56,12 @@ def encode(values: Any, what: str) -> tuple[Tensor, np.ndarray]:
     """Number ids in their order: int64 codes [n] and the ids that these stand for."""
     array = column(values, what)
     if array.dtype.kind == "f" and (array == np.floor(array)).all():  # pandas turns integers with gaps into floats
+        if (np.abs(array) >= 2**53).any():
+            raise GesmError(f"{what} holds floats from 2^53 on, which are not exact; give whole numbers or strings")
+        array = array.astype(np.int64)
+    if array.dtype.kind in "iu":  # one type, so that ids of several tables compare
+        if array.dtype.kind == "u" and (array > np.iinfo(np.int64).max).any():
+            raise GesmError(f"{what} holds numbers from 2^63 on; give them as strings")
         array = array.astype(np.int64)
     if array.dtype.kind not in "iuUb":
         raise GesmError(f"{what} must hold whole numbers or strings, got {array.dtype}; convert it, e.g. with astype(str)")

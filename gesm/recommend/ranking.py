@@ -73,7 +73,8 @@ def top_k(
         batch: Users scored at once.
 
     Returns:
-        int64 [M, k] items, best first; -1 at the end of lists with fewer than k items left.
+        int64 [M, k] items, best first, of equal scores the lower number; -1 at the end of lists with fewer than k items
+        left.
 
     Raises:
         GesmError: k, batch, users, scores or candidates of the wrong size or type; scores that are NaN.
@@ -83,8 +84,11 @@ def top_k(
             raise GesmError(f"{name} must be an int >= 1, got {value!r}")
     if not isinstance(users, Tensor) or users.dim() != 1 or users.dtype != torch.int64:
         raise GesmError("users must be an int64 tensor [M] of user numbers")
-    lists = [_best(score, chunk, k, exclude, candidates) for chunk in users.split(batch)]
-    return torch.cat(lists) if lists else users.new_empty(0, k)
+    if not len(users):
+        return users.new_empty(0, k)
+    if users.min() < 0:
+        raise GesmError(f"users must be numbers from 0 up, got {int(users.min())} (unknown ids are -1); leave them out")
+    return torch.cat([_best(score, chunk, k, exclude, candidates) for chunk in users.split(batch)])
 
 
 def _best(score: Score, users: Tensor, k: int, exclude: sp.csr_array | None, candidates: Tensor | None) -> Tensor:
@@ -93,6 +97,8 @@ def _best(score: Score, users: Tensor, k: int, exclude: sp.csr_array | None, can
     if not isinstance(scores, Tensor) or scores.dim() != 2 or scores.size(0) != len(users):
         passed = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         raise GesmError(f"score must return a tensor [{len(users)}, num_items], one row a user, got {passed}")
+    if not scores.is_floating_point():
+        raise GesmError(f"score must return floats, got {scores.dtype}; convert them with .float()")
     num_items = scores.size(1)
     barred = torch.zeros(num_items, dtype=torch.bool)
     if candidates is not None:
@@ -112,7 +118,20 @@ def _best(score: Score, users: Tensor, k: int, exclude: sp.csr_array | None, can
     values, items = scores.topk(k)
     if bool(values[:, 0].isnan().any()):  # NaN sorts before every number
         raise GesmError("score returned NaN; the model has diverged, or its inputs hold NaN")
-    return items.masked_fill(values == -torch.inf, -1).to(users.device)
+    last = values[:, -1:]
+    tied = ((scores >= last).sum(1) > k).nonzero().view(-1)  # topk takes any of equal scores
+    if len(tied):
+        items[tied] = _first(scores[tied], last[tied], k)
+    items = items.sort(1).values
+    values, order = scores.gather(1, items).sort(dim=1, descending=True, stable=True)
+    return items.gather(1, order).masked_fill(values == -torch.inf, -1).to(users.device)
+
+
+def _first(scores: Tensor, last: Tensor, k: int) -> Tensor:
+    """In each row the entries above its `last`, and as many equal to it, from the left, as make k."""
+    above, equal = scores > last, scores == last
+    kept = above | (equal & (equal.cumsum(1) <= k - above.sum(1, keepdim=True)))
+    return kept.nonzero()[:, 1].view(-1, k)
 
 
 def _mask(candidates: Tensor, num_items: int) -> Tensor:

@@ -1,6 +1,7 @@
 """Interaction tables from files: csv, tsv, parquet and npz."""
 
 import re
+import warnings
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,18 @@ def _frame(path: Path, suffix: str, numbered: bool, ids: set[str | int]) -> Any:
         if suffix == ".parquet":
             return pd.read_parquet(path)
         header = None if numbered else "infer"
-        frame = pd.read_csv(path, sep=_SEPARATOR[suffix], header=header, dtype=dict.fromkeys(ids, str))
+        with warnings.catch_warnings():  # a row with more fields than the header would shift or lose columns
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(
+                path,
+                sep=_SEPARATOR[suffix],
+                header=header,
+                index_col=False,
+                dtype=dict.fromkeys(ids, str),
+                keep_default_na=False,  # "NA" and "null" may be ids
+                na_values=[""],
+                encoding="utf-8-sig",
+            )
         for column in ids & {*frame.columns}:
             if all(map(_WHOLE.fullmatch, frame[column].dropna().unique())):
                 frame[column] = pd.to_numeric(frame[column])
@@ -89,5 +101,8 @@ def _frame(path: Path, suffix: str, numbered: bool, ids: set[str | int]) -> Any:
     except ImportError as error:
         need = "pandas and pyarrow" if suffix == ".parquet" else "pandas"
         raise GesmError(f"{path} is read by {need}, not installed ({error}): pip install gesm[recsys]") from error
+    except pd.errors.ParserWarning:
+        quote = f"name all columns, or quote fields that hold a {_SEPARATOR[suffix]!r}"
+        raise GesmError(f"{path}: rows have more fields than the header; {quote}") from None
     except (OSError, ValueError) as error:  # the parsers of pandas and pyarrow raise subclasses of these
         raise GesmError(f"{path} cannot be read as {suffix}: {error}") from error

@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ class TrainedRecommender:
     model: LightGCN | Popularity
     settings: Settings
     train: Interactions
+    _scorer: tuple[Any, Any] | None = field(default=None, init=False, repr=False)
 
     def save(self, folder: str | Path, overwrite: bool = False) -> None:
         """Writes settings.yaml, interactions.npz and model.safetensors, the last one last.
@@ -91,9 +92,12 @@ class TrainedRecommender:
             raise GesmError(f"{folder / MODEL} does not fit {SETTINGS}: {' '.join(str(error).split())}") from None
         return cls(model.eval(), settings, train)
 
-    @cached_property
     def _score(self):
-        return scorer(self.model, None if isinstance(self.model, Popularity) else self.train.graph())
+        """The scorer, made anew where the model has changed since."""
+        state = getattr(self.model, "inference", None), *(t._version for t in self.model.state_dict().values())
+        if self._scorer is None or self._scorer[0] != state:
+            self._scorer = state, scorer(self.model, None if isinstance(self.model, Popularity) else self.train.graph())
+        return self._scorer[1]
 
     def numbers(self, user_ids: list | np.ndarray) -> Tensor:
         """The numbers of users from their original ids, -1 for those without a row in training; [B].
@@ -110,7 +114,7 @@ class TrainedRecommender:
             whole = wanted.dtype.kind != "f" or ((wanted == np.floor(wanted)) & (np.abs(wanted) < 2**53)).all()
             if ids.dtype.kind != "U" and not whole:
                 raise ValueError("a cast would cut them")
-            wanted = wanted.astype(ids.dtype if ids.dtype.kind != "U" else str)
+            wanted = wanted.astype(np.int64 if ids.dtype.kind != "U" else str)
         except (ValueError, OverflowError, TypeError):
             raise GesmError(f"user ids are whole numbers, such as {ids[0]}, got {', '.join(map(str, user_ids))}") from None
         place = torch.from_numpy(_columns.position(ids, wanted).astype(np.int64))
@@ -146,9 +150,11 @@ class TrainedRecommender:
             )
         count = torch.bincount(self.train.pairs().item, minlength=self.train.num_items)
         candidates = count > 0
+        if k > (left := int(candidates.sum())):
+            raise GesmError(f"k is {k}, but only {left} items can be ranked; choose a smaller k")
         best = torch.empty(len(users), k, dtype=torch.int64)
         if (~unknown).any():
-            best[~unknown] = top_k(self._score, users[~unknown], k, self.train.matrix(), candidates)
+            best[~unknown] = top_k(self._score(), users[~unknown], k, self.train.matrix(), candidates)
         if unknown.any():
             popular = top_k(lambda index: count.float().expand(len(index), -1), torch.zeros(1).long(), k, None, candidates)
             best[unknown] = popular

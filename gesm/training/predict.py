@@ -172,7 +172,7 @@ def _read_table(path: str | Path, what: str) -> np.ndarray:
 
 
 def _read_text(path: Path, delimiter: str) -> np.ndarray:
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
         first = file.readline()
         more = any(line.strip() for line in file)
     try:
@@ -183,4 +183,4 @@ def _read_text(path: Path, delimiter: str) -> np.ndarray:
         return np.empty((0, first.count(delimiter) + 1))
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # an empty file
-        return np.loadtxt(path, delimiter=delimiter, skiprows=int(header), ndmin=2, encoding="utf-8")
+        return np.loadtxt(path, delimiter=delimiter, skiprows=int(header), ndmin=2, encoding="utf-8-sig")

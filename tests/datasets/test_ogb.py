@@ -44,6 +44,23 @@ def test_offline_and_failing_downloads(home, monkeypatch):
         load("ogbn-products")
 
 
+def test_a_folder_that_ogb_would_replace_is_left_alone(home, monkeypatch):
+    fake(monkeypatch, lambda name, root: pytest.fail("ogb was called"))
+    (home / "ogb/ogbn_products").mkdir(parents=True)
+    with pytest.raises(GesmError, match="ogbn_products holds neither raw nor processed files, and ogb would replace it"):
+        load("ogbn-products")
+
+
+def test_a_refused_download_does_not_end_the_program(home, monkeypatch):
+    def refuse(name, root):
+        raise SystemExit(-1)
+
+    fake(monkeypatch, refuse)
+    monkeypatch.setenv("GESM_OFFLINE", "0")
+    with pytest.raises(GesmError, match=r"ogb could not load ogbn-products into .*SystemExit"):
+        load("ogbn-products")
+
+
 def test_official_split_becomes_masks(home, tmp_path, arxiv, monkeypatch):
     class Made:
         def __init__(self, name, root):

@@ -81,5 +81,7 @@ def test_bad_input_gets_clear_errors(x, graph, message):
     for measure in (dirichlet_energy, mean_average_distance):
         with pytest.raises(GesmError, match=message):
             measure(x, graph)
+    with pytest.raises(GesmError, match="weights that are not negative"):
+        dirichlet_energy(torch.ones(2, 2), Graph(torch.tensor([[0], [1]]), torch.tensor([-1.0])))
     with pytest.raises(GesmError, match=r"one row a node, \[N, F\]"):
         mean_average_distance(torch.ones(3))

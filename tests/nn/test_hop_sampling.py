@@ -1,5 +1,6 @@
 import copy
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -289,6 +290,22 @@ def test_a_graph_without_nodes():
         hop = HopSampling(MODULES["gsm"](), per=per)
         assert hop(x, edges).shape == (0, 3)
         assert hop.sample(2, x, edges).shape == (2, 0, 3)
+
+
+@pytest.mark.parametrize("name", ["appnp", "sgc", "tag", "gcn", "own"])
+def test_a_held_depth_of_a_graph_without_nodes(name):
+    hop = HopSampling(MODULES[name](), per="node")
+    x, edges = torch.empty(0, 6), torch.empty(2, 0, dtype=torch.long)
+    assert hop.eval()(x, edges).shape == hop.train()(x, edges).shape
+
+
+@pytest.mark.parametrize("name", ["appnp", "tag", "gcn", "own"])
+def test_threads_do_not_disturb_each_other(name, inputs):
+    hop = HopSampling(MODULES[name](), inference="expected").eval()
+    with torch.no_grad(), ThreadPoolExecutor(4) as threads:
+        expected = hop(*inputs)
+        for future in [threads.submit(hop, *inputs) for _ in range(24)]:
+            assert torch.equal(future.result(), expected)
 
 
 def test_tuples_are_joined(inputs):

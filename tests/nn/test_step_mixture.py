@@ -135,6 +135,8 @@ def test_one_bipartite_step():
         (lambda c, x, g: StepMixture(6, 3, mode="mean"), "'sum' or 'concat', got 'mean'"),
         (lambda c, x, g: StepMixture(6), "out_channels goes with mode='sum'"),
         (lambda c, x, g: StepMixture(6, 3, K=-1), "K must be at least 0"),
+        (lambda c, x, g: StepMixture(6, 3, K=2.5), "K must be at least 0, a whole number, got 2.5"),
+        (lambda c, x, g: StepMixture(6, 3, normalization="foo"), "normalization must be one of 'col', 'row', 'sym'"),
         (lambda c, x, g: c((x, x[:3]), g.edge_index % 3), "K=2 steps.*bipartite"),
         (lambda c, x, g: c(x[:, :5], g), "x has 5 features"),
         (lambda c, x, g: c(x.double().long(), g), "floating-point"),

@@ -1,7 +1,9 @@
 import csv
+import dataclasses
 import json
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from gesm.cli import app
@@ -100,6 +102,36 @@ def test_warm_start(trained, table, tmp_path):
     assert (len(after.train), after.settings.epochs) == (810 + 21, 2)
     assert after.train.time.max() == 6018
     assert "ndcg@10" in out.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["-k", 31], "k is 31, but only 30 items can be ranked"),
+        (["--out", "/proc/none"], "--out /proc/none: cannot be written"),
+        (["--user", "²", "--item", 1], "no column '²'"),
+    ],
+)
+def test_what_cannot_be_reported_or_kept_is_said_before_training(options, message, table, monkeypatch):
+    monkeypatch.setattr("gesm.recommend.fit", lambda *_: pytest.fail("it was trained"))
+    out = run("train", *columns(table), *TINY, *options, code=2)
+    assert message in " ".join(out.stderr.split())
+
+
+def test_an_interruption_is_said(table, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gesm.recommend.fit", interrupt)
+    assert "interrupted; gesm train" in run("train", *columns(table), *TINY, code=130).stderr
+
+
+def test_a_named_table_and_a_file_go_together(tmp_path, table, communities, monkeypatch):
+    weighted = dataclasses.replace(communities, weight=torch.ones(len(communities)))
+    monkeypatch.setattr("gesm.recommend.load", lambda *_: weighted)
+    run("train", "ml-100k", *TINY, "--out", tmp_path / "r")
+    out = run("evaluate", tmp_path / "r", *columns(table))
+    assert "are later than the training" in out.stdout
 
 
 def newer_rows(path, last=6000):

@@ -158,6 +158,8 @@ def made(**changes):
         (lambda: table(user=np.array([(1,)] + [{}] * 4, dtype=object)), "holds dict, tuple"),
         (lambda: table(user=[0.5, 1, 2, 3, 4]), "whole numbers or strings, got float64"),
         (lambda: table(user=[2**70, 1, 2, 3, 4]), "holds int; use whole numbers or strings"),
+        (lambda: table(user=[2.0**60, 1, 2, 3, 4]), "holds floats from 2\\^53 on, which are not exact"),
+        (lambda: table(user=np.array([2**63, 1, 2, 3, 4], dtype=np.uint64)), "holds numbers from 2\\^63 on; give them"),
         (lambda: table(time=[1, 2, 3, 4, np.nan]), "time holds None or NaN"),
         (lambda: table(time=["2020", "x", "2021", "2021", "2021"]), "no date"),
         (lambda: table(time=np.array(["NaT"] * 5, dtype="datetime64[s]")), "NaT"),

@@ -145,6 +145,21 @@ def test_short_lists_count_in_the_metrics_of_users_only():
     assert "coverage@2" not in evaluate(lambda users: torch.ones(len(users), 3), alone, train, (2,)).mean
 
 
+@given(st.integers(0, 2**16), st.integers(1, 15))
+def test_of_equal_scores_the_lower_number_comes_first(seed, k):
+    scores = torch.randint(-1, 3, (4, 15), generator=torch.Generator().manual_seed(seed)).float()
+    scores[scores < 0] = -torch.inf
+    found = top_k(scorer(scores), torch.arange(4), k)
+    order = scores.sort(dim=1, descending=True, stable=True)
+    assert torch.equal(found, order.indices.masked_fill(order.values == -torch.inf, -1)[:, :k])
+
+
+def test_no_users():
+    window = random_window(0)
+    none = torch.empty(0, dtype=torch.int64)
+    assert top_k(scorer(torch.randn(12, 15)), none, 3, window.train.matrix()).shape == (0, 3)
+
+
 def call(name, **changes):
     window = random_window(0)
     found = targets(window)
@@ -163,6 +178,8 @@ def call(name, **changes):
         (call("top_k", batch=0), "batch must be"),
         (call("top_k", k=16), "only 15 items can be ranked"),
         (call("top_k", users=[1]), "users must be an int64 tensor"),
+        (call("top_k", users=torch.tensor([0, -1])), "users must be numbers from 0 up, got -1"),
+        (call("top_k", score=scorer(torch.ones(12, 15, dtype=torch.long))), "score must return floats, got torch.int64"),
         (call("top_k", score=lambda users: torch.zeros(3)), r"score must return a tensor \[12, num_items\]"),
         (call("top_k", score=lambda users: None), "got NoneType"),
         (call("top_k", score=scorer(torch.full((12, 15), torch.nan))), "NaN"),

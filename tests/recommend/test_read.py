@@ -38,6 +38,18 @@ def test_text(path):
     assert (data.item_ids.tolist(), data.time, data.weight.tolist(), data.name) == (["x", "y"], None, [3, 1], "shop")
 
 
+def test_a_byte_order_mark_and_words_that_pandas_takes_for_nothing(path):
+    data = read_interactions(path("t.csv", "\ufeffuser,item,time\nNA,null,1\nNone,nan,2\n"))
+    assert (data.user_ids.tolist(), data.item_ids.tolist()) == (["NA", "None"], ["nan", "null"])
+
+
+def test_rows_longer_than_the_header_do_not_shift_columns(path):
+    with pytest.raises(GesmError, match="rows have more fields than the header; name all columns, or quote"):
+        read_interactions(path("t.csv", "user,item,time\na,1,2,9\nb,2,3,9\n"))
+    data = read_interactions(path("t.csv", "user,item,time\na,1,2,\nb,2,3,\n"), time=None)
+    assert (data.user_ids.tolist(), data.item_ids.tolist()) == (["a", "b"], [1, 2])
+
+
 def test_text_without_header_by_numbers(path):
     data = read_interactions(path("u.data", "9\t4\t5\t200\n9\t2\t1\t100\n"), user=0, item=1, time=3, weight=2)
     assert (data.user_ids.tolist(), data.item_ids.tolist()) == ([9], [2, 4])

@@ -122,3 +122,24 @@ def test_pickles_are_refused(folder, monkeypatch):
     monkeypatch.setattr("gesm.recommend.store.load_tensors", lambda _: ({}, {"interactions": 0}))
     with pytest.raises(GesmError, match="cannot be read as interactions without pickles"):
         TrainedRecommender.load(folder)
+
+
+def test_a_number_that_does_not_fit_is_nobodys():
+    table = Interactions.from_arrays(np.array([7, 8], dtype=np.int32), [1, 2])
+    assert train(table).numbers([2**32 + 7, 7]).tolist() == [-1, 0]
+
+
+def test_a_changed_model_recommends_anew(communities):
+    trained = train(communities, hops="uniform", inference="expected")
+    users, fresh = communities.user_ids[:9], lambda: TrainedRecommender(trained.model, trained.settings, communities)
+    trained.recommend(users, 5)
+    trained.model.inference = 0
+    assert np.array_equal(trained.recommend(users, 5), fresh().recommend(users, 5))
+    with torch.no_grad():
+        trained.model.embedding.neg_()
+    assert np.array_equal(trained.recommend(users, 5), fresh().recommend(users, 5))
+
+
+def test_more_than_there_is_is_refused_before_anything_is_made(trained):
+    with pytest.raises(GesmError, match="k is 1000000000000, but only 30 items can be ranked"):
+        trained.recommend(trained.train.user_ids[:1], 10**12)

@@ -84,6 +84,13 @@ def test_read_edges(tmp_path, kind, columns):
     assert weight is None if columns == 2 else weight.tolist() == [0.5, 1.0, 2.0]
 
 
+def test_a_byte_order_mark_is_no_header(tmp_path):
+    (tmp_path / "edges.csv").write_text("\ufeff0,1\n1,2\n", encoding="utf-8")
+    assert read_edges(tmp_path / "edges.csv")[0].tolist() == [[0, 1], [1, 2]]
+    (tmp_path / "x.csv").write_text("\ufeff1,2\n3,4\n5,6\n", encoding="utf-8")
+    assert read_features(tmp_path / "x.csv").tolist() == [[1, 2], [3, 4], [5, 6]]
+
+
 def test_a_graph_without_edges(trained, tmp_path):
     _, data, model = trained
     (tmp_path / "edges.csv").write_text("source,target,weight\n")
