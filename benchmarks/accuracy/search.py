@@ -30,6 +30,8 @@ def search(column: Column, model: str, path: Path, executor: Executor, trials: i
     distributions, base = _distributions(column, model), base_recipe(column, model)
     lines, finals = _read(path)
     _check(path, lines + finals, distributions, base, seeds)
+    if lines and lines[0]["params"] != first(column, model):
+        raise GesmError(f"{path} began with another setting than now; move the file away to search anew")
     for number in range(len(lines), trials):
         params = _propose(lines, number, distributions, trials) if number else first(column, model)
         line = _trial(column, base, number, params, range(seeds), executor)

@@ -117,6 +117,8 @@ def test_what_is_shipped_won_its_search():
         file = program.search_file(program.RESULTS, column, model)
         assert program.shipped(column, model) == search.chosen(file)
         trials = len({line["trial"] for line in jsonl.read(file)})
+        if model == "mixed_mlp" and column in (Column("cora", "public"), CITESEER):
+            continue  # its first trial was a random one (docs/benchmarks.md)
         search.search(column.searched, model, file, None, trials, spaces.seeds(column))  # goes on: done
 
 
@@ -179,6 +181,7 @@ def test_unfinished_searches_are_left_out(tmp_path, trained, monkeypatch, capsys
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
+        ('"lr": 0.2', '"lr": 0.05', "began with another setting than now; move the file away"),
         ('"K": 2', '"K": 99', "searched another space: K=99; move the file away"),
         ('"patience": 100', '"patience": 99', "searched with other fixed settings than now"),
         ('"feature_normalization": "row", "K"', '"K"', "searched no feature_normalization; move the file away"),
