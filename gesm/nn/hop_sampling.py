@@ -39,9 +39,11 @@ class HopSampling(nn.Module):
     - `LightGCN`: the first k layers, with weights alpha that keep their sum.
     - a callable f(k, ...): what it does with k, given the largest, K.
 
-    Keys of the state dict are those of the wrapped module, which `module` gives back unchanged. Other attributes are its own,
-    and its methods run at full depth: only calls of the wrapper are sampled or read as `inference` says. A generator does not
-    go together with activation checkpointing, which runs forward twice.
+    Keys of the state dict are those of the wrapped module, which `module` gives back unchanged (parameters are named
+    `module.*`: for `torch.func`, take the module's own). Other attributes are its own, to be set on `module`, and its methods
+    run at full depth: only calls of the wrapper are sampled or read as `inference` says. Threads take turns in modules that
+    hold their depth, which are all but mixtures and callables. A generator does not go together with activation
+    checkpointing, which runs forward twice.
 
     Args:
         module (torch.nn.Module or callable): What is run; see above.
