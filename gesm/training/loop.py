@@ -55,8 +55,8 @@ def fit(
         on_epoch: Called after each epoch.
 
     Raises:
-        GesmError: On bad data or settings, a folder that is in use, a damaged checkpoint, or (a
-            :class:`gesm.errors.DivergedError`) a loss that is not finite.
+        GesmError: On bad data or settings, a folder that is in use or a damaged checkpoint.
+        gesm.errors.DivergedError: A GesmError, on a loss that is not finite.
     """
     seed, device = _check_seed(seed), pick_device(device)
     if resume and run_dir is None:
