@@ -46,3 +46,9 @@ def assert_matches(actual: Tensor, expected: Tensor, rtol=1e-10, atol=1e-12):
     """Close point by point and in relative root mean square."""
     torch.testing.assert_close(actual, expected, rtol=rtol, atol=atol)
     assert (actual - expected).norm() <= rtol * expected.norm() + atol
+
+
+def star(nodes):
+    """Edges [2, 2 (nodes - 1)] between node 0 and all others, both ways."""
+    leaves = torch.arange(1, nodes)
+    return torch.cat([torch.stack([leaves, leaves * 0]), torch.stack([leaves * 0, leaves])], 1)

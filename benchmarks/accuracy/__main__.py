@@ -56,9 +56,9 @@ def _go(options: argparse.Namespace) -> None:
         cells = list(dict.fromkeys((column.searched, model) for column, model in cells if column != PPI))
         if not cells:
             raise GesmError("ppi is not searched: its recipe was chosen by hand (benchmarks/NOTES.md); name another column")
-    if options.what == "ablate" and (peers := [model for model in _models(options) if model not in OWN]):
-        raise GesmError(f"{peers[0]} is not ablated; choose from {', '.join(OWN)}")
     if options.what == "ablate":
+        if peers := [model for model in _models(options) if model not in OWN]:
+            raise GesmError(f"{peers[0]} is not ablated; choose from {', '.join(OWN)}")
         cells = [(column, model) for column, model in cells if model in OWN]
     if options.what == "recipes":
         for column, model in cells:

@@ -69,8 +69,6 @@ def train(
         )
     if test:
         rows, _, held_out = temporal_split(rows, 0.0, test)
-        if old is not None:
-            _check_later(old.train, held_out)
         window = Window(rows, held_out) if old is None else _window(old.train.extended(rows), held_out)
         _goals(window, k)
     losses: list[float] = []
@@ -216,10 +214,9 @@ def _window(train: Interactions, rows: Interactions) -> Window:
 def _goals(window: Window, k: int) -> dict[str, Targets]:
     """What is to be found, by kind of pair; an error if there is nothing to measure."""
     from gesm.recommend import targets
+    from gesm.recommend.ranking import check_length
 
-    items = len(window.train.item.unique())
-    if k > items:
-        raise GesmError(f"k is {k}, but only {items} items can be ranked; choose a smaller k")
+    check_length(k, len(window.train.item.unique()))
     goals = {kind: goal for kind in ("new", "repeat") if len((goal := targets(window, kind)).users)}
     if not goals:
         raise GesmError("no user of the test rows is known from training with an item that is; hold out another share")

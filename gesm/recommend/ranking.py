@@ -91,6 +91,12 @@ def top_k(
     return torch.cat([_best(score, chunk, k, exclude, candidates) for chunk in users.split(batch)])
 
 
+def check_length(k: int, items: int) -> None:
+    """Refuses lists that are longer than there are items to rank."""
+    if k > items:
+        raise GesmError(f"k is {k}, but only {items} items can be ranked; choose a smaller k")
+
+
 def _best(score: Score, users: Tensor, k: int, exclude: sp.csr_array | None, candidates: Tensor | None) -> Tensor:
     with torch.no_grad():
         scores = score(users)
@@ -103,8 +109,7 @@ def _best(score: Score, users: Tensor, k: int, exclude: sp.csr_array | None, can
     barred = torch.zeros(num_items, dtype=torch.bool)
     if candidates is not None:
         barred = ~_mask(candidates, num_items)
-    if k > num_items - int(barred.sum()):
-        raise GesmError(f"k is {k}, but only {num_items - int(barred.sum())} items can be ranked; choose a smaller k")
+    check_length(k, num_items - int(barred.sum()))
     scores = scores.masked_fill(barred.to(scores.device), -torch.inf)
     if exclude is not None:
         if exclude.shape[1] != num_items or exclude.shape[0] <= int(users.max()):

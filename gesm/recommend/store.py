@@ -150,14 +150,9 @@ class TrainedRecommender:
             )
         count = torch.bincount(self.train.pairs().item, minlength=self.train.num_items)
         candidates = count > 0
-        if k > (left := int(candidates.sum())):
-            raise GesmError(f"k is {k}, but only {left} items can be ranked; choose a smaller k")
-        best = torch.empty(len(users), k, dtype=torch.int64)
-        if (~unknown).any():
-            best[~unknown] = top_k(self._score(), users[~unknown], k, self.train.matrix(), candidates)
-        if unknown.any():
-            popular = top_k(lambda index: count.float().expand(len(index), -1), torch.zeros(1).long(), k, None, candidates)
-            best[unknown] = popular
+        popular = top_k(lambda index: count.float().expand(len(index), -1), torch.zeros(1).long(), k, None, candidates)
+        best = popular.repeat(len(users), 1)
+        best[~unknown] = top_k(self._score(), users[~unknown], k, self.train.matrix(), candidates)
         ids = np.append(self.train.item_ids.astype(object), None)
         return ids[best.numpy()]
 
