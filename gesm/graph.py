@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -26,12 +27,13 @@ def _sort_edges(edge_index: Tensor, num_src: int, num_dst: int, loops: int) -> l
     dropped = None
     if loops:
         loop = src == dst
+        gone = dst == num_dst  # displaced before, in a traced graph
         nodes = torch.arange(num_dst, device=src.device, dtype=src.dtype)
         if loops == _LOOPS["replace"]:
-            dropped = torch.cat([loop, loop.new_zeros(num_dst)])
+            dropped = torch.cat([loop | gone, loop.new_zeros(num_dst)])
         else:
             has_loop = loop.new_zeros(num_dst).index_fill(0, src[loop].long(), True)
-            dropped = torch.cat([torch.zeros_like(loop), has_loop])
+            dropped = torch.cat([gone, has_loop])
         src, dst = torch.cat([src, nodes]), torch.cat([dst, nodes])
     dst_key = dst if dropped is None else dst.masked_fill(dropped, num_dst)
     src_key = src if dropped is None else src.masked_fill(dropped, num_src)
@@ -53,8 +55,9 @@ def _sort_edges(edge_index: Tensor, num_src: int, num_dst: int, loops: int) -> l
 
 @torch.library.custom_op("gesm::sort_edges", mutates_args=())
 def _sort_edges_op(edge_index: Tensor, num_src: int, num_dst: int, loops: int) -> list[Tensor]:
-    """`_sort_edges` as one opaque node of a traced graph; the bounds are checked when it runs."""
-    _check_bounds(edge_index, num_src, num_dst)
+    """`_sort_edges` as one opaque node of a traced graph; the bounds are checked when it runs, but for a Graph's own edges."""
+    if not loops:
+        _check_bounds(edge_index, num_src, num_dst)
     return _sort_edges(edge_index, num_src, num_dst, loops)
 
 
@@ -91,21 +94,25 @@ def _check_edges(edge_index: Any, num_nodes: Any) -> tuple[int, int]:
     if num_nodes is None:
         num_nodes = int(edge_index.max()) + 1 if edge_index.numel() else 0
     size = tuple(num_nodes) if isinstance(num_nodes, (tuple, list)) else (num_nodes, num_nodes)
-    if not torch.compiler.is_compiling() and (len(size) != 2 or not all(isinstance(n, int) and n >= 0 for n in size)):
+    if torch.compiler.is_compiling():
+        return size
+    if len(size) != 2 or not all(isinstance(n, Integral) and not isinstance(n, bool) and n >= 0 for n in size):
         raise GesmError(f"num_nodes must be an int >= 0 or two of them, (num_src, num_dst), got {num_nodes!r}")
-    return size
+    return int(size[0]), int(size[1])
 
 
-def _check_weight(weight: Tensor | None, edge_index: Tensor) -> Tensor | None:
+def _check_weight(weight: Tensor | None, num_edges: int, device: torch.device) -> Tensor | None:
     if weight is None:
         return None
     if not isinstance(weight, Tensor):
         raise GesmError(f"edge_weight must be a tensor of shape [num_edges], got {type(weight).__name__}")
     weight = weight.squeeze(-1) if weight.dim() == 2 and weight.size(1) == 1 else weight
-    if weight.dim() != 1 or weight.size(0) != edge_index.size(1):
-        raise GesmError(f"edge_weight must have shape [{edge_index.size(1)}], one weight an edge, got {tuple(weight.shape)}")
-    if weight.device != edge_index.device:
-        raise GesmError(f"edge_weight is on {weight.device} but edge_index on {edge_index.device}; move both to one device")
+    if weight.dim() != 1 or weight.size(0) != num_edges:
+        raise GesmError(f"edge_weight must have shape [{num_edges}], one weight an edge, got {tuple(weight.shape)}")
+    if weight.device != device:
+        raise GesmError(f"edge_weight is on {weight.device} but the edges on {device}; move both to one device")
+    if weight.is_complex():
+        raise GesmError(f"edge_weight must be real, got {weight.dtype}")
     return weight if weight.is_floating_point() else weight.float()
 
 
@@ -125,9 +132,11 @@ class Graph:
     Attributes:
         rowptr, col: CSR, [N_dst + 1] and [E]; `target` [E] is the row of each entry.
         colptr, row: the transpose, [N_src + 1] and [E].
-        perm: [E], CSR entry -> position in `edge_index`.
+        perm: [E], CSR entry -> position in `edge_index`; self-loops that were added follow its last.
         to_csc: [E], entry of the transpose -> CSR entry.
-        weight: [E] in CSR order, or None.
+
+    What `transition` and `csc_weight` derive from the weights is kept until the weights change. Code that torch.compile has
+    traced does not see a change of them in place: give it `with_weight(...)`.
 
     Raises:
         GesmError: for a wrong shape, type, device, or an index out of range.
@@ -144,7 +153,7 @@ class Graph:
         num_src, num_dst = _check_edges(edge_index, num_nodes)
         if validate and not torch.compiler.is_compiling():
             _check_bounds(edge_index, num_src, num_dst)
-        edge_weight = _check_weight(edge_weight, edge_index)
+        edge_weight = _check_weight(edge_weight, edge_index.size(1), edge_index.device)
         edges = edge_index.as_tensor() if hasattr(edge_index, "as_tensor") else edge_index  # PyG's EdgeIndex
         self._build(edges, edge_weight, num_src, num_dst, "none")
 
@@ -159,7 +168,19 @@ class Graph:
         self.rowptr, self.col, self.target, self.perm, self.colptr, self.row, self.to_csc = parts
         self.weight = None if weight is None else weight.index_select(0, self.perm)
         self.num_src, self.num_dst = num_src, num_dst
-        self._cache: dict[Any, Any] = {}
+
+    @property
+    def weight(self) -> Tensor | None:
+        """[E] in CSR order, or None for weights of one."""
+        return self._weight
+
+    @weight.setter
+    def weight(self, weight: Tensor | None) -> None:
+        self._weight = _check_weight(weight, self.num_edges, self.device)
+        self._cache: dict[Any, Any] = {}  # what was derived from other weights
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_cache": {}}  # a copied tensor counts its changes anew
 
     @property
     def num_nodes(self) -> int:
@@ -199,11 +220,9 @@ class Graph:
 
     def with_weight(self, weight: Tensor | None) -> Graph:
         """The same edges with other weights [E], given in CSR order."""
-        if weight is not None and (weight.dim() != 1 or weight.size(0) != self.num_edges):
-            raise GesmError(f"weight must have shape [{self.num_edges}], one weight an edge, got {list(weight.shape)}")
         graph = object.__new__(Graph)
         graph.__dict__.update(self.__dict__)
-        graph.weight, graph._cache = weight, {}
+        graph.weight = weight
         return graph
 
     def transpose(self) -> Graph:
@@ -211,11 +230,14 @@ class Graph:
         graph = object.__new__(Graph)
         graph.rowptr, graph.col, graph.colptr, graph.row = self.colptr, self.row, self.rowptr, self.col
         graph.target = self.col.index_select(0, self.to_csc)
+        if torch.compiler.is_compiling():  # displaced edges have another end that does not exist
+            gone = self.row == self.num_dst
+            graph.col, graph.target = self.row.masked_fill(gone, 0), graph.target.masked_fill(gone, self.num_src)
+            graph.row = self.col.masked_fill(self.target == self.num_dst, self.num_src)
         graph.perm = self.perm.index_select(0, self.to_csc)
         graph.to_csc = torch.argsort(self.to_csc).to(self.to_csc.dtype)
         graph.weight = None if self.weight is None else self.weight.index_select(0, self.to_csc)
         graph.num_src, graph.num_dst = self.num_dst, self.num_src
-        graph._cache = {}
         return graph
 
     def with_self_loops(self, weight: float = 1.0, existing: str = "replace") -> Graph:
@@ -230,6 +252,8 @@ class Graph:
             edge_weight = torch.cat([edge_weight, edge_weight.new_full((self.num_dst,), weight)])
         graph = object.__new__(Graph)
         graph._build(torch.stack([self.col, self.target]), edge_weight, self.num_src, self.num_dst, existing)
+        loops = torch.arange(self.num_edges, self.num_edges + self.num_dst, dtype=self.perm.dtype, device=self.device)
+        graph.perm = torch.cat([self.perm, loops]).index_select(0, graph.perm)
         return graph
 
     def coalesce(self) -> Graph:
@@ -237,7 +261,8 @@ class Graph:
         weight = self.weight if self.weight is not None else self.col.new_ones(self.num_edges, dtype=torch.float32)
         key, inverse = torch.unique(self.target.long() * max(self.num_src, 1) + self.col, return_inverse=True)
         edges = torch.stack([key % max(self.num_src, 1), key // max(self.num_src, 1)])
-        summed = weight.new_zeros(key.numel()).index_add(0, inverse, weight)
+        summed = weight.new_zeros(key.numel(), dtype=torch.promote_types(weight.dtype, torch.float32))
+        summed = summed.index_add(0, inverse, weight.to(summed.dtype)).to(weight.dtype)
         return Graph(edges, summed, (self.num_src, self.num_dst), validate=False)
 
     def transition(self, normalization: str = "col", self_loops: bool = True, dtype: torch.dtype | None = None) -> Graph:
@@ -245,13 +270,16 @@ class Graph:
 
         `col`: :math:`P = (A + I) D^{-1}`, D the column sums (each source's outgoing weight): columns sum to one.
         `row`: :math:`P = D^{-1} (A + I)`, D the row sums. `sym`: :math:`D^{-1/2} (A + I) D^{-1/2}`, D the row sums, as PyG's
-        `gcn_norm`. Self-loops already there are replaced by one of weight 1; a bipartite graph gets none. Where a sum is
-        zero the weights are zero. Computed in `dtype` (default: that of the weights, or float32) and cached on the graph.
+        `gcn_norm`; of a bipartite graph the right D holds the column sums. Self-loops already there are replaced by one of
+        weight 1; a bipartite graph gets none. Where a sum is zero the weights are zero. Computed in `dtype` (default: that of
+        the weights, or float32) and cached on the graph.
         """
         check_normalization(normalization)
         self_loops = self_loops and not self.is_bipartite
         if dtype is None:
             dtype = torch.float32 if self.weight is None else self.weight.dtype
+        if not dtype.is_floating_point:
+            raise GesmError(f"dtype must be a floating-point type, got {dtype}")
         key = (normalization, self_loops, dtype)
 
         def make() -> Graph:
@@ -278,12 +306,11 @@ class Graph:
 
     def to(self, device: torch.device | str) -> Graph:
         """The graph on another device (itself if it is there already)."""
-        device = torch.device(device)
+        device = torch.empty(0, device=device).device  # "cuda" is the current one of several
         if device == self.device:
             return self
         graph = object.__new__(Graph)
-        moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in self.__dict__.items()}
-        graph.__dict__.update(moved, _cache={})
+        graph.__dict__.update({k: v.to(device) if isinstance(v, Tensor) else v for k, v in self.__getstate__().items()})
         return graph
 
     @classmethod
@@ -296,6 +323,11 @@ class Graph:
     @classmethod
     def from_sparse(cls, adj_t: Any) -> Graph:
         """From a torch.sparse CSR, CSC or COO tensor, or a PyG `SparseTensor`: the transposed adjacency [N_dst, N_src]."""
+        if not isinstance(adj_t, Tensor) and not hasattr(adj_t, "coo"):
+            raise GesmError(
+                f"a sparse adjacency must be a torch.sparse tensor or a PyG SparseTensor, got {type(adj_t).__name__}; "
+                "Graph.from_scipy takes SciPy's matrices"
+            )
         if not isinstance(adj_t, Tensor):  # torch_sparse.SparseTensor, whose package is never imported here
             dst, src, weight = adj_t.coo()
             num_dst, num_src = adj_t.sizes()
@@ -320,6 +352,8 @@ class Graph:
     @classmethod
     def from_scipy(cls, adjacency: Any) -> Graph:
         """From a SciPy sparse matrix or array A [N_src, N_dst], A[i, j] the weight of i -> j (SciPy's and NetworkX's way)."""
+        if not hasattr(adjacency, "tocoo"):
+            raise GesmError(f"Graph.from_scipy takes a SciPy sparse matrix or array, got {type(adjacency).__name__}")
         coo = adjacency.tocoo()
         edges = torch.stack([torch.from_numpy(coo.row.astype("int64")), torch.from_numpy(coo.col.astype("int64"))])
         return cls(edges, torch.from_numpy(coo.data.copy()), coo.shape)
@@ -339,6 +373,8 @@ class Graph:
         """The block-diagonal graph of several; nodes are numbered one graph after the other."""
         if not graphs:
             raise GesmError("Graph.batch needs at least one graph, got an empty list")
+        if wrong := [type(g).__name__ for g in graphs if not isinstance(g, Graph)]:
+            raise GesmError(f"Graph.batch takes a list of gesm.Graph, got a {wrong[0]} in it; build one with Graph(edge_index)")
         src = dst = 0
         edges, weights = [], []
         weighted = any(g.weight is not None for g in graphs)
@@ -367,8 +403,10 @@ def _normalize(graph: Graph, normalization: str, dtype: torch.dtype) -> Tensor:
     total = weight.new_zeros(graph.num_dst + 1).index_add(0, graph.target, weight)
     if normalization == "row":
         return _divide(weight, total.index_select(0, graph.target))
-    scale = _divide(torch.ones_like(total), total.sqrt())
-    return scale.index_select(0, graph.target) * weight * scale.index_select(0, graph.col)
+    scale = scale_src = _inverse_sqrt(total)
+    if graph.is_bipartite:
+        scale_src = _inverse_sqrt(weight.new_zeros(graph.num_src).index_add(0, graph.col, weight))
+    return scale.index_select(0, graph.target) * weight * scale_src.index_select(0, graph.col)
 
 
 def is_constant(t: Any) -> bool:
@@ -378,6 +416,11 @@ def is_constant(t: Any) -> bool:
 
 def _divide(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(b == 0, 0.0, a / b.masked_fill(b == 0, 1.0))
+
+
+def _inverse_sqrt(total: Tensor) -> Tensor:
+    """1 / sqrt(total), 0 where that is not finite; the root of zero would bring NaN into gradients."""
+    return torch.where(total == 0, 0.0, 1 / total.masked_fill(total == 0, 1.0).sqrt())
 
 
 def _expand_pointer(pointer: Tensor) -> Tensor:

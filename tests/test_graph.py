@@ -1,5 +1,10 @@
+import copy
+import pickle
+
 import networkx as nx
+import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from hypothesis import given
 from strategies import assert_matches, dense, dense_transition, graphs, star
@@ -108,12 +113,19 @@ def test_to_and_repr():
         (lambda: Graph(EDGES, WEIGHT.to("meta"), 4), "edge_weight is on meta"),
         (lambda: Graph(EDGES, None, (4, 4, 4)), r"or two of them.*\(4, 4, 4\)"),
         (lambda: Graph(EDGES, None, 4.0), "int >= 0 or two of them.*4.0"),
-        (lambda: Graph(EDGES, None, 4).with_weight(WEIGHT[:2]), r"shape \[6\].*\[2\]"),
+        (lambda: Graph(EDGES, None, 4).with_weight(WEIGHT[:2]), r"shape \[6\].*\(2,\)"),
         (lambda: Graph(EDGES, None, -1), "int >= 0 or two of them.*got -1"),
         (lambda: Graph(EDGES, None, 4).transition("both"), "'col', 'row', 'sym'.*'both'"),
         (lambda: Graph(EDGES, None, 4).with_self_loops(existing="drop"), "'replace' or 'keep'"),
         (lambda: Graph(EDGES, None, (4, 5)).with_self_loops(), "as many sources as targets"),
         (lambda: Graph.batch([]), "at least one graph"),
+        (lambda: Graph.batch([EDGES]), "list of gesm.Graph, got a Tensor"),
+        (lambda: Graph(EDGES, None, True), "int >= 0 or two of them.*True"),
+        (lambda: Graph(EDGES, WEIGHT.cfloat(), 4), "must be real"),
+        (lambda: Graph(EDGES, None, 4).with_weight([1.0] * 6), "edge_weight must be a tensor"),
+        (lambda: Graph(EDGES, None, 4).transition(dtype=torch.int64), "floating-point type, got torch.int64"),
+        (lambda: Graph.from_sparse(scipy.sparse.eye(3)), "Graph.from_scipy"),
+        (lambda: Graph.from_scipy(np.eye(3)), "SciPy sparse matrix or array, got ndarray"),
     ],
 )
 def test_bad_input_gets_one_clear_error(make, message):
@@ -153,3 +165,63 @@ def test_degrees_are_counted_in_float32(dtype, normalization):
 def test_edge_index_that_knows_its_size():
     edges = EdgeIndex(EDGES[:, :2], sparse_size=(5, 5))
     assert Graph(edges).num_nodes == 5
+
+
+@given(graphs(bipartite=True))
+def test_a_bipartite_transition_is_the_dense_formula(graph):
+    if not graph.is_bipartite:
+        return
+    a = dense(graph)
+    rows, cols = (a.sum(d, keepdim=True).masked_fill(a.sum(d, keepdim=True) == 0, 1.0) for d in (1, 0))
+    for normalization, expected in (("col", a / cols), ("row", a / rows), ("sym", a / (rows * cols).sqrt())):
+        assert_matches(dense(graph.transition(normalization, dtype=torch.float64)), expected)
+
+
+@pytest.mark.parametrize("normalization", ["col", "row", "sym"])
+def test_a_node_whose_weights_sum_to_zero_brings_no_nan_into_gradients(normalization):
+    weight = torch.tensor([0.0, 1.0], requires_grad=True)
+    p = Graph(torch.tensor([[0, 1], [1, 2]]), weight, 3).transition(normalization, self_loops=False)
+    p.weight.sum().backward()
+    assert p.weight[0] == 0
+    assert weight.grad.isfinite().all()
+
+
+def test_other_weights_bring_another_transition():
+    graph = Graph(EDGES, WEIGHT, 4)
+    graph.transition(), graph.csc_weight
+    graph.weight = WEIGHT * WEIGHT
+    fresh = Graph(EDGES, None, 4).with_weight(WEIGHT * WEIGHT)
+    assert graph.transition().weight.equal(fresh.transition().weight)
+    assert graph.csc_weight.equal(fresh.csc_weight)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda g: pickle.loads(pickle.dumps(g))])
+def test_a_copy_derives_anew(copied):
+    weight = WEIGHT.clone()
+    graph = Graph(EDGES, None, 4).with_weight(weight)
+    weight.mul_(1.0), graph.transition(), weight.copy_(WEIGHT.flip(0))
+    twin = copied(graph)
+    assert twin.transition().weight.equal(Graph(EDGES, None, 4).with_weight(weight).transition().weight)
+    assert not copied(graph)._cache
+
+
+def test_perm_leads_to_the_edges_passed_and_then_to_the_loops():
+    edge_index = torch.tensor([[0, 0, 1], [2, 1, 1]])
+    both = torch.cat([edge_index, torch.arange(3).expand(2, 3)], 1)
+    p = Graph(edge_index, None, 3).transition()
+    assert both[:, p.perm.long()].equal(p.edge_index)
+
+
+def test_integer_weights_become_floats():
+    graph = Graph(EDGES, None, 4)
+    ints = torch.arange(1, 7)
+    assert graph.with_weight(ints).transition().weight.equal(graph.with_weight(ints.float()).transition().weight)
+
+
+def test_coalesce_counts_in_float32():
+    edges = torch.zeros(2, 1000, dtype=torch.long)
+    assert Graph(edges, torch.ones(1000, dtype=torch.bfloat16), 1).coalesce().weight.item() == 1000
+
+
+def test_sizes_may_be_numpys():
+    assert Graph(EDGES, None, np.int64(4)).num_nodes == 4

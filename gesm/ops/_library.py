@@ -66,8 +66,7 @@ def backend(device: torch.device) -> str:
     fast = _FAST.get(device.type, "reference")
     if choice == "auto":
         return "reference" if fast == "triton" and _triton_problem() else fast
-    if choice not in _ALLOWED:
-        raise GesmError(f"GESM_BACKEND must be one of {', '.join(_ALLOWED)}, got {choice!r}")
+    _check_choice(choice)
     if choice == "triton" and (device.type == "cuda" or not _TRITON) and (problem := _triton_problem()):
         raise GesmError(f"GESM_BACKEND=triton was asked for, but {problem}")
     if choice in ("reference", fast):
@@ -110,9 +109,15 @@ def register(name: str, cpu: Callable, triton: str) -> None:
     torch.library.impl(f"gesm::{name}", "CUDA", torch.no_grad()(on_triton))
 
 
+def _check_choice(name: str) -> None:
+    if name not in _ALLOWED:
+        raise GesmError(f"GESM_BACKEND must be one of {', '.join(_ALLOWED)}, got {name!r}")
+
+
 @contextmanager
 def use_backend(name: str) -> Iterator[None]:
-    """Runs a block with `GESM_BACKEND` set to `name`."""
+    """Runs a block with `GESM_BACKEND` set to `name`; compiled functions keep the backend that they were traced with."""
+    _check_choice(name)
     before = os.environ.get("GESM_BACKEND")
     os.environ["GESM_BACKEND"] = name
     try:

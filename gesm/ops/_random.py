@@ -83,4 +83,5 @@ def table_mask(block: int, size: int, seed: int, threshold: int, dtype: torch.dt
 
 @lru_cache(maxsize=1)
 def _table() -> Tensor:
-    return random_bits(torch.arange(TABLE // 2, dtype=torch.int32), 0x243F6A8885A308D3).view(torch.int16)
+    counter = torch.arange(TABLE // 2, dtype=torch.int32, device="cpu")  # whatever the default device is
+    return random_bits(counter, 0x243F6A8885A308D3).view(torch.int16)

@@ -176,6 +176,8 @@ def _make_block(rowptr: Tensor, col: Tensor, heads: int, start: int, stop: int) 
     inverse = (begin + position).unsqueeze(1) + degree.index_select(0, row).unsqueeze(1) * head
     order = torch.empty(inverse.numel(), dtype=col.dtype)
     order[inverse.view(-1)] = torch.arange(inverse.numel(), dtype=col.dtype)
+    if col.numel() and (int(col.max()) + 1) * heads >= 2**31:  # a graph with int32 indices has fewer nodes, not node-heads
+        col = col.long()
     heads_col = (col.unsqueeze(1) * heads + head).view(-1).index_select(0, order)
     heads_rowptr = torch.zeros(degree.numel() * heads + 1, dtype=col.dtype)
     heads_rowptr[1:] = degree.repeat_interleave(heads).cumsum(0)

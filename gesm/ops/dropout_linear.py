@@ -34,12 +34,14 @@ def dropout_linear(x: Tensor, weight: Tensor, p: float, training: bool = True) -
         [N, C].
 
     Raises:
-        GesmError: for p outside [0, 1), or an x that is not a matrix.
+        GesmError: for p outside [0, 1), an x that is not a matrix, or a weight of another width.
     """
     if not 0 <= p < 1:
         raise GesmError(f"dropout must be in [0, 1), got {p}")
     if x.dim() != 2:
         raise GesmError(f"x must have shape [N, F], got {list(x.shape)}")
+    if weight.dim() != 2 or weight.size(1) != x.size(1):
+        raise GesmError(f"weight must have shape [C, {x.size(1)}] for an x of {x.size(1)} columns, got {list(weight.shape)}")
     if not training or p == 0:
         return F.linear(x, weight)
     plain = x.size(1) > BLOCK_ELEMENTS or x.device.type != "cpu" or x.dtype.itemsize < 4 or x.dtype != weight.dtype
@@ -82,10 +84,12 @@ class _DropoutLinear(torch.autograd.Function):
     def backward(ctx, grad):
         x, weight, seed = ctx.saved_tensors
         grad_x = empty(*x.shape, like=x) if ctx.needs_input_grad[0] else None
-        grad_weight = torch.zeros_like(weight, memory_format=torch.contiguous_format)
+        learned = ctx.needs_input_grad[1]
+        grad_weight = torch.zeros_like(weight, memory_format=torch.contiguous_format) if learned else None
         scaled = weight * ctx.scale
         for rows, mask in _blocks(x, seed, ctx.threshold):
             if grad_x is not None:
                 torch.mm(grad[rows], scaled, out=grad_x[rows]).mul_(mask)
-            grad_weight.addmm_(grad[rows].t(), mask.mul_(x[rows]))
-        return grad_x, grad_weight.mul_(ctx.scale), None, None
+            if learned:
+                grad_weight.addmm_(grad[rows].t(), mask.mul_(x[rows]))
+        return grad_x, grad_weight.mul_(ctx.scale) if learned else None, None, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -45,12 +46,13 @@ def check_accelerate(recipe: Recipe, task: Task, device: torch.device) -> None:
         )
 
 
-def compiled(function: Callable[..., Any], graph: Graph, normalizations: Iterable[str]) -> Callable[..., Any]:
+def compiled(function: FunctionType, graph: Graph, normalizations: Iterable[str]) -> Callable[..., Any]:
     """The function through torch.compile, in one piece; what it derives from the graph is made before, not in each call."""
     for name in normalizations:
         graph.transition(name).csc_weight  # noqa: B018
-    torch.compiler.reset()  # each recipe is another variant of one function, of which torch.compile takes eight
-    return torch.compile(function, fullgraph=True, backend=BACKEND)
+    # Each recipe is another variant of one function, of which torch.compile takes eight; of a copy this is the first.
+    copy = FunctionType(function.__code__.replace(), function.__globals__, function.__name__, closure=function.__closure__)
+    return torch.compile(copy, fullgraph=True, backend=BACKEND)
 
 
 class CapturedStep:

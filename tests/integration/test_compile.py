@@ -9,7 +9,7 @@ from torch_geometric.nn import APPNP
 from gesm import Graph
 from gesm.models import GESM, GSM
 from gesm.nn import EntityAttention, GESMConv, HopSampling, StepMixture
-from gesm.ops import use_backend
+from gesm.ops import spmm, use_backend
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -140,3 +140,40 @@ def test_hop_sampling_compiles_a_mixture_once_and_a_loop_once_a_depth(name, most
     torch._dynamo.reset()
     whole = torch.compile(hop.eval(), fullgraph=True, backend="aot_eager")
     assert_matches(whole(x, edge_index), eager.eval()(x, edge_index), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "derive",
+    [
+        lambda g: g.with_self_loops().transition(),
+        lambda g: g.with_self_loops(2.0).with_self_loops(3.0),
+        lambda g: g.with_self_loops(2.0).with_self_loops(3.0, existing="keep"),
+        lambda g: g.transition().transpose(),
+        lambda g: g.transition("sym").transpose().transition(self_loops=False),
+        lambda g: g.with_weight(g.col.float() + 1).transpose().with_self_loops().transpose(),
+    ],
+)
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_graphs_derived_within_a_compiled_function(backend, derive):
+    x, edge_index = sample(12, 40)
+    edge_index[:, :5] = torch.arange(5)
+    x.requires_grad_()
+
+    def f(x, edge_index):
+        return spmm(derive(Graph(edge_index, None, 12)), x)
+
+    with use_backend(backend):
+        outs = [f(x, edge_index), torch.compile(f, fullgraph=True, backend="aot_eager")(x, edge_index)]
+        grads = [torch.autograd.grad(out.square().sum(), x)[0] for out in outs]
+    assert_matches(*outs, rtol=1e-4, atol=1e-5)
+    assert_matches(*grads, rtol=1e-4, atol=1e-4)
+
+
+def test_displaced_loops_bring_no_nan_into_gradients_of_weights():
+    x, edge_index = sample(3, 2)
+    edge_index = torch.tensor([[0, 0, 1], [0, 1, 2]])
+    weight = torch.rand(3, requires_grad=True)
+    layer = StepMixture(6, 2, K=1, normalization="sym")
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    grads = [torch.autograd.grad(f(x, edge_index, weight).square().sum(), weight)[0] for f in (layer, compiled)]
+    assert_matches(*grads, rtol=1e-4, atol=1e-5)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import assert_matches, graphs
+from strategies import assert_matches, graphs, star
 
 from gesm import GesmError, Graph
 from gesm.ops import _sparse, attend, attend_scores, attention_weights, spmm, use_backend
@@ -182,6 +182,23 @@ def test_attention_weights_sum_to_one():
     assert_matches(torch.zeros(20, 3).double().index_add(0, graph.target, alpha), torch.ones(20, 3).double())
     out = torch.zeros(20, 3, 4).double().index_add(0, graph.target, alpha.unsqueeze(-1) * x[graph.col.long()])
     assert_matches(out, attend(graph, x, a, c))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_attention_weights_sum_to_one_in_half_precision(dtype):
+    graph = Graph(star(3000), None, 3000)
+    scores = torch.zeros(3000, 1, dtype=dtype)
+    alpha = attention_weights(graph, scores, scores)
+    assert alpha.dtype == dtype
+    assert abs(alpha[graph.target == 0].float().sum() - 1) < 0.01
+
+
+def test_more_heads_than_int32_counts_nodes():
+    rowptr, col = torch.tensor([0, 2], dtype=torch.int32), torch.tensor([3, 2**28 + 1], dtype=torch.int32)
+    block = _sparse._make_block(rowptr, col, 8, 0, 1)
+    expected = (col.long()[None] * 8 + torch.arange(8)[:, None]).view(-1)
+    assert block.heads_col.equal(expected)
+    assert block.heads_rowptr.dtype == block.heads_col.dtype
 
 
 def test_every_element_is_written(poisoned):

@@ -5,7 +5,7 @@ import torch
 from strategies import assert_matches
 
 from gesm import GesmError
-from gesm.ops import dropout_linear
+from gesm.ops import _random, dropout_linear
 
 
 def drop(x, weight, p, seed=0):
@@ -59,6 +59,27 @@ def test_bad_input_gets_a_clear_error():
             dropout_linear(torch.ones(2, 3, 4), torch.ones(5, 4), 0.5, training)
     with pytest.raises(GesmError, match=r"dropout must be in \[0, 1\), got 1"):
         dropout_linear(torch.ones(2, 2), torch.ones(1, 2), 1)
+    for rows in (0, 3):
+        with pytest.raises(GesmError, match=r"weight must have shape \[C, 4\] for an x of 4 columns, got \[2, 5\]"):
+            dropout_linear(torch.ones(rows, 4), torch.ones(2, 5), 0.5)
+
+
+def test_a_frozen_weight_gets_no_gradient():
+    x, weight = torch.randn(7, 4, requires_grad=True), torch.randn(3, 4)
+    torch.manual_seed(0)
+    dropout_linear(x, weight, 0.5).sum().backward()
+    frozen, x.grad = x.grad, None
+    torch.manual_seed(0)
+    dropout_linear(x, weight.requires_grad_(), 0.5).sum().backward()
+    assert weight.grad is not None
+    assert frozen.equal(x.grad)
+
+
+def test_the_default_device_does_not_matter():
+    _random._table.cache_clear()
+    x, weight = torch.randn(7, 4), torch.randn(3, 4)
+    with torch.device("meta"):
+        assert dropout_linear(x, weight, 0.5).device == x.device
 
 
 @pytest.mark.parametrize("limit", [1, 10**9], ids=["PyTorch's", "table"])

@@ -75,7 +75,8 @@ def test_opcheck():
     ("call", "message"),
     [
         (lambda g: mix(g, torch.ones(4, 7), 2), "K \\+ 1 = 3 blocks of equal width, got 7"),
-        (lambda g: mix(g, torch.ones(4, 6), -1), "K must be at least 0, got -1"),
+        (lambda g: mix(g, torch.ones(4, 6), -1), "K must be at least 0, a whole number, got -1"),
+        (lambda g: mix(g, torch.ones(4, 6), 2.0), "K must be at least 0, a whole number, got 2.0"),
         (lambda g: mix(Graph(torch.zeros(2, 1).int(), None, (2, 4)), torch.ones(4, 6), 2), "as many sources as targets"),
         (lambda g: mix(g, torch.ones(3, 6), 2), r"shape \[4, any\]"),
     ],

@@ -158,3 +158,14 @@ def test_many_recipes_may_be_compiled_one_after_the_other(recipe, monkeypatch):
     monkeypatch.setattr(accelerate, "BACKEND", "eager")
     for K in range(1, 11):
         make(recipe, accelerate="compile", sparse_features=False, K=K).step()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_other_compiled_functions_stay_compiled(recipe, monkeypatch):
+    monkeypatch.setattr(accelerate, "BACKEND", "eager")
+    frames = torch._dynamo.testing.CompileCounter()
+    own = torch.compile(torch.sin, backend=frames)
+    own(torch.ones(2))
+    make(recipe, accelerate="compile", sparse_features=False).step()
+    own(torch.ones(2))
+    assert frames.frame_count == 1

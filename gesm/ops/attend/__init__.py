@@ -186,5 +186,7 @@ def attention_weights(graph: Graph, score_dst: Tensor, score_src: Tensor, *, sco
     """
     check_graph(graph, "attention_weights")
     _check_scores(graph, None, score_dst, score_src, score)
-    weight = graph.weight.to(score_dst.dtype) if graph.weight is not None else score_dst.new_ones(graph.num_edges)
-    return reference.weights(graph.col, graph.target, weight, score_dst, score_src, score)
+    dtype = accumulation_dtype(score_dst.dtype)
+    weight = graph.weight.to(dtype) if graph.weight is not None else score_dst.new_ones(graph.num_edges, dtype=dtype)
+    alpha = reference.weights(graph.col, graph.target, weight, score_dst.to(dtype), score_src.to(dtype), score)
+    return alpha.to(score_dst.dtype)

@@ -1,5 +1,7 @@
 """The Horner chain: y = sum over k of P^k x_k with every product as narrow as the output."""
 
+from numbers import Integral
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -60,8 +62,9 @@ def mix(graph: Graph, x: Tensor, K: int) -> Tensor:
     chain is made of `spmm`.
     """
     check_graph(graph, "mix")
-    if K < 0:
-        raise GesmError(f"K must be at least 0, got {K}")
+    if not isinstance(K, Integral) or K < 0:
+        raise GesmError(f"K must be at least 0, a whole number, got {K!r}")
+    K = int(K)
     if graph.is_bipartite and K > 0:
         raise GesmError(f"mix needs as many sources as targets, got {graph}; several steps are walks on one set of nodes")
     check_operand("x", x, (graph.num_dst, None), graph)
@@ -72,7 +75,7 @@ def mix(graph: Graph, x: Tensor, K: int) -> Tensor:
     name = backend(x.device)
     if name == "reference":
         return reference.mix(graph.col, graph.target, weight, x.to(dtype), K).to(x.dtype)
-    if weight.requires_grad:
+    if weight.requires_grad and torch.is_grad_enabled():
         blocks = x.to(dtype).unflatten(1, (K + 1, -1))
         out = blocks[:, K]
         for k in reversed(range(K)):

@@ -79,7 +79,8 @@ def spmm(graph: Graph, x: Tensor, weight: Tensor | None = None) -> Tensor:
     if own:
         weight = graph.weight if graph.weight is not None else x.new_ones(graph.num_edges)
     else:
-        shape = (graph.num_edges, x.size(1)) if weight.dim() == 2 and x.dim() == 3 else (graph.num_edges,)
+        per_head = has_heads and isinstance(weight, Tensor) and weight.dim() == 2
+        shape = (graph.num_edges, x.size(1)) if per_head else (graph.num_edges,)
         check_operand("weight", weight, shape, graph)
     weight = weight.to(dtype)
     name = backend(x.device)
