@@ -1,4 +1,4 @@
-# Everything runs in .venv with the versions of constraints.txt; another Python: make test PYTHON=python3.12
+# Everything runs in .venv with the versions of constraints.txt; another Python: make clean test PYTHON=python3.12
 PYTHON ?= python3
 BIN := .venv/bin
 
