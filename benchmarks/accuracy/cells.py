@@ -60,8 +60,8 @@ def run_cell(column: Column, name: str, recipe: Recipe, folder: Path, executor: 
         except GesmError as error:
             raise GesmError(f"{column.name} {name}, seed {seed}: {error}") from None
         jsonl.append(unfinished, {"seed": seed, "recipe": recipe.to_dict(), "record": records[seed]})
-    cell = summarize([Result(**records[seed]) for seed in range(runs)])
-    cell |= {"recipe": recipe.to_dict(), "machine": describe(), "command": _command(column, name, recipe, runs)}
+    cell = summarize([Result(**records[seed]) for seed in range(runs)], recipe)
+    cell |= {"machine": describe(), "command": _command(column, name, recipe, runs)}
     write_atomic(path, json.dumps(cell, indent=1) + "\n")
     unfinished.unlink(missing_ok=True)
     test = cell["test"]

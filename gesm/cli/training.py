@@ -61,7 +61,7 @@ def train(
             on_epoch=progress.on_epoch,
             on_run=progress.on_run,
         )
-    summary = summarize(results)
+    summary = summarize(results, settings)
     show(table(summary))
     if json_file is not None:
         json_file.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")

@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from gesm import __version__
+from gesm.training.depth_run import SETTINGS
 from gesm.training.result import interval
 
 __all__ = ["figure", "summarize_depth", "table"]
@@ -24,7 +25,7 @@ def summarize_depth(records: list[dict[str, Any]], data: Any, epochs: int) -> di
     ``expected`` and ``best`` (depth ``k`` with the highest validation accuracy, the largest of equal ones, for each seed)
     with mean, std and 95 % interval over seeds of each measure; and ``depths``, the mean of each measure at each depth.
     ``comparisons`` holds, for each model, K and rival ("fixed", "dropedge"), the difference in test accuracy of hop sampling to
-    the rival of the same seed, with its interval.
+    the rival of the same seed, with its interval. ``settings`` says how each model was built and optimised.
     """
     cells = []
     key = lambda record: (record["model"], record["arm"], record["K"])  # noqa: E731
@@ -57,6 +58,7 @@ def summarize_depth(records: list[dict[str, Any]], data: Any, epochs: int) -> di
         "protocol": getattr(data, "protocol", "custom"),
         "metric": "accuracy",
         "epochs": epochs,
+        "settings": {model: SETTINGS[model].about() for model in sorted({model for model, *_ in groups})},
         "cells": cells,
         "comparisons": _comparisons(groups),
         "version": __version__,

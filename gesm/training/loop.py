@@ -80,7 +80,7 @@ def fit(
     from gesm.training.report import curves
 
     write_atomic(folder.curves, curves(run.history, run.selection.selected, run.task))
-    write_atomic(folder.result, json.dumps(summarize([result]), indent=2) + "\n")  # last: it marks a finished run
+    write_atomic(folder.result, json.dumps(summarize([result], recipe), indent=2) + "\n")  # last: it marks a finished run
     folder.checkpoint.unlink(missing_ok=True)
     return result
 
@@ -116,7 +116,7 @@ def fit_many(
         if on_run:
             on_run(result)
     if folder:
-        write_atomic(folder.result, json.dumps(summarize(results), indent=2) + "\n")
+        write_atomic(folder.result, json.dumps(summarize(results, recipe), indent=2) + "\n")
     return results
 
 

@@ -14,6 +14,7 @@ import torch
 
 from gesm import __version__
 from gesm.errors import GesmError
+from gesm.training.recipe import Recipe
 
 __all__ = ["Result", "interval", "summarize"]
 
@@ -76,8 +77,8 @@ def interval(runs: list[float]) -> dict[str, Any]:
     return {"mean": math.fsum(runs) / n, "std": std, "ci95": ci95, "runs": runs}
 
 
-def summarize(results: list[Result]) -> dict[str, Any]:
-    """The JSON of one or several runs of the same recipe; per-run values in run order."""
+def summarize(results: list[Result], recipe: Recipe) -> dict[str, Any]:
+    """The JSON of one or several runs of a recipe; per-run values in run order."""
     import torch_geometric
 
     first = results[0]
@@ -95,4 +96,5 @@ def summarize(results: list[Result]) -> dict[str, Any]:
             "torch": torch.__version__,
             "torch_geometric": torch_geometric.__version__,
         },
+        "recipe": recipe.to_dict(),
     }

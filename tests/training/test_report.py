@@ -8,7 +8,7 @@ from rich.console import Console
 
 from gesm.datasets import synthetic
 from gesm.errors import GesmError
-from gesm.training import Epoch, Result, Task, summarize
+from gesm.training import Epoch, Recipe, Result, Task, summarize
 from gesm.training.progress import Progress
 from gesm.training.report import curves, table
 from gesm.training.result import interval
@@ -47,9 +47,10 @@ def test_interval_is_students():
 
 
 def test_summary_is_json_with_the_promised_fields():
-    summary = summarize([result(0, 0.80), result(1, 0.82), result(2, 0.84)])
+    summary = summarize([result(0, 0.80), result(1, 0.82), result(2, 0.84)], Recipe())
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     assert {"dataset", "model", "protocol", "metric", "val", "test", "epoch_ms", "peak_memory_mb", "versions"} <= {*summary}
+    assert summary["recipe"] == Recipe().to_dict()
     assert summary["test"]["runs"] == [0.80, 0.82, 0.84]
     assert summary["test"]["mean"] == pytest.approx(0.82)
     assert (summary["seed"], summary["epoch_ms"], summary["peak_memory_mb"]) == ([0, 1, 2], 4.0, 102.0)
@@ -58,7 +59,7 @@ def test_summary_is_json_with_the_promised_fields():
 
 def test_a_result_reads_back(tmp_path):
     path = tmp_path / "result.json"
-    path.write_text(json.dumps(summarize([result(3)])))
+    path.write_text(json.dumps(summarize([result(3)], Recipe())))
     assert Result.load(path) == result(3)
     path.write_text("{}")
     with pytest.raises(GesmError, match="is not the result of a gesm run"):
@@ -66,7 +67,7 @@ def test_a_result_reads_back(tmp_path):
 
 
 def test_table():
-    shown = text(table(summarize([result(0, 0.80), result(1, 0.82), result(2, 0.84, selected_epoch=8)])))
+    shown = text(table(summarize([result(0, 0.80), result(1, 0.82), result(2, 0.84, selected_epoch=8)], Recipe())))
     for part in (
         "gesm on cora, public split: accuracy in %",
         "82.00 ± 2.00",
@@ -76,7 +77,7 @@ def test_table():
         "seed 0 to 2, selected epoch 7 to 8",
     ):
         assert part in shown
-    assert "80.00 ±" not in text(table(summarize([result(peak_memory_mb=None)])))
+    assert "80.00 ±" not in text(table(summarize([result(peak_memory_mb=None)], Recipe())))
 
 
 def test_curves_are_a_repeatable_png(recipe):
