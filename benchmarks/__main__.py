@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks import report
+from benchmarks.machine import command
 
 HERE = Path(__file__).parent
 
@@ -53,7 +54,7 @@ def main() -> int:
     machine |= {key: result["machine_info"][key] for key in ("load", "versions")}
     record = {
         "created": result["datetime"],
-        "command": "python -m benchmarks " + " ".join(_shown(sys.argv[1:])),
+        "command": command("benchmarks", sys.argv[1:]),
         "settings": {
             "datasets": ["synthetic"] if options.smoke else options.datasets.split(","),
             "rounds": 1 if options.smoke else options.rounds,
@@ -75,16 +76,6 @@ def main() -> int:
         report.plot(curves, file.with_suffix(".png"))
         console.print(report.scaling_table(curves))
     return int(status)
-
-
-def _shown(arguments: list[str]) -> list[str]:
-    """The arguments without the place of the JSON file, which is the reader's own business."""
-    shown, skip = [], False
-    for argument in arguments:
-        if not (skip or argument.startswith("--json")):
-            shown.append(argument)
-        skip = argument == "--json"
-    return shown
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -158,10 +159,15 @@ def main() -> None:
     parser.add_argument("--arch", type=int, default=90, help="compute capability: 90 (Hopper), 80 (Ampere)")
     parser.add_argument("--workloads", default=",".join(WORKLOADS), help="comma-separated")
     options = parser.parse_args()
+    names = options.workloads.split(",")
+    if unknown := [name for name in names if name not in WORKLOADS]:
+        parser.error(f"there is no workload {unknown[0]!r}; choose from {', '.join(WORKLOADS)}")
+    if not find_spec("triton"):
+        parser.error("this compiles with Triton, which is not installed: pip install triton")
     table = Table("workload", "kernel", "variants", title=f"sm_{options.arch}", title_justify="left")
     for column in ("warps", "registers", "shared bytes", "local bytes"):
         table.add_column(column, justify="right")
-    for name in options.workloads.split(","):
+    for name in names:
         rows: dict[str, list[dict[str, Any]]] = {}
         for row in compile_all(name, options.arch):
             rows.setdefault(row["kernel"], []).append(row)

@@ -20,15 +20,20 @@ from gesm import Graph, as_graph
 from gesm.ops import spmm
 from gesm.ops._memory import empty
 from gesm.ops._random import TABLE_BLOCK, keep_mask, table_mask
-from gesm.ops._sparse import _bag, blocks, csr, csr_matmul, csr_sddmm, segment_max, segment_sum
+from gesm.ops._sparse import Block, _bag, _make_block, csr, csr_matmul, csr_sddmm, segment_max, segment_sum
 from gesm.ops.spmm.cpu import _spmm_by_strips
 
 Ways = dict[str, Callable[[], torch.Tensor]]
 
 
+def _whole(graph: Graph) -> Block:
+    """All rows as one block, however large, since the alternatives know no blocks."""
+    return _make_block(graph.rowptr, graph.col, HEADS, 0, graph.num_nodes)
+
+
 def heads(graph: Graph, alpha: torch.Tensor, x: torch.Tensor) -> dict[str, Ways]:
     """Sum over edges and their dot products for all heads: one expanded CSR, or one CSR and copies for each head."""
-    (block,) = blocks(graph.rowptr, graph.col, HEADS)
+    block = _whole(graph)
     flat, num_nodes = x.view(-1, HIDDEN), graph.num_nodes
     matrix = block.matrix(alpha, num_nodes)
     expanded = block.heads_rowptr, block.heads_col, matrix.values()
@@ -60,7 +65,7 @@ def heads(graph: Graph, alpha: torch.Tensor, x: torch.Tensor) -> dict[str, Ways]
 
 def segments(graph: Graph, s: torch.Tensor) -> dict[str, Ways]:
     """Reductions of [E, heads] over the rows of the CSR."""
-    block, *_ = blocks(graph.rowptr, graph.col, HEADS)
+    block = _whole(graph)
     offsets = graph.rowptr.long()
     by_segment = lambda reduce: torch.segment_reduce(s, reduce, offsets=offsets, axis=0, unsafe=True)  # noqa: E731
     return {

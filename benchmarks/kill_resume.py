@@ -1,6 +1,6 @@
 """Kill a training run at random moments (kill -9), resume it, and compare with a run that nobody disturbed.
 
-    python benchmarks/kill_resume.py --times 20
+    python -m benchmarks.kill_resume --times 20
 
 Each time one run is started with `gesm train`, killed in the midst of its training (during an epoch drawn at random between
 the first line of metrics.jsonl and the last, at a random moment of it), resumed to its end, and its weights, metrics and
@@ -17,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.machine import made
 from gesm.training.checkpoint import load_tensors
 
 TIMINGS = ("epoch_ms", "peak_memory_mb")
@@ -61,6 +62,11 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     options = parser.parse_args()
+    if options.times < 1 or options.epochs < 2:
+        parser.error(
+            f"--times must be at least 1 and --epochs 2, to be killed between, got {options.times} and {options.epochs}"
+        )
+    head = made("benchmarks.kill_resume")
     draw, equal, moments = random.Random(options.seed), 0, []
     with tempfile.TemporaryDirectory() as folder:
         begin = time.monotonic()
@@ -88,7 +94,7 @@ def main() -> None:
             verdict = "equal" if same else "DIFFERENT"
             print(f"{len(moments):3d}  killed after {moment:6.2f} s, epoch {epoch}, checkpoint of {saved}: {verdict}")
     print(f"{equal} of {options.times} equal to the uninterrupted run")
-    record = {"equal": equal, **vars(options), "uninterrupted_seconds": round(wall, 2), "moments": moments}
+    record = {**head, "equal": equal, **vars(options), "uninterrupted_seconds": round(wall, 2), "moments": moments}
     RESULTS.write_text(json.dumps(record, indent=1) + "\n")
     sys.exit(equal != options.times)
 

@@ -1,9 +1,13 @@
-"""What a measurement ran on."""
+"""What a measurement ran on, and what wrote it down."""
 
+import argparse
 import os
 import platform
+import shlex
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,7 +15,9 @@ import torch
 
 import gesm
 
-__all__ = ["describe", "seconds"]
+__all__ = ["command", "describe", "made", "new_file", "seconds"]
+
+PLACES = ("--json", "--markdown", "--out")
 
 
 def describe() -> dict:
@@ -29,6 +35,36 @@ def describe() -> dict:
             **{name: version(name) for name in ("torch", "torch_geometric", "numpy", "pytest-benchmark")},
         },
     }
+
+
+def made(module: str, arguments: Sequence[str] | None = None) -> dict:
+    """The head of a record: when, by which command, from which commit and on what it was made."""
+    from pytest_benchmark.utils import get_commit_info  # here, for on a GPU machine it need not be installed
+
+    commit = get_commit_info()
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command(module, sys.argv[1:] if arguments is None else arguments),
+        "commit": {key: commit[key] for key in ("id", "dirty")},
+        "machine": describe(),
+    }
+
+
+def command(module: str, arguments: Sequence[str]) -> str:
+    """The command line without the places of files, which are the reader's own business."""
+    shown, skip = [], False
+    for argument in arguments:
+        if not (skip or argument.partition("=")[0] in PLACES):
+            shown.append(argument)
+        skip = argument in PLACES
+    return shlex.join(["python", "-m", module, *shown])
+
+
+def new_file(text: str) -> Path:
+    """A file to write, as the type of an argument: refused before the work where its folder is missing."""
+    if not Path(text).absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"the folder of {text} does not exist; make it first")
+    return Path(text)
 
 
 def _processor() -> str:

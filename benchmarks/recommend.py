@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import jsonl, recommend_drift, recommend_report
-from benchmarks.machine import describe
+from benchmarks.machine import made, new_file
 from benchmarks.recommend_cells import ARMS, DATASETS, loaded, origin, run_cell, settings_of
 from gesm.errors import GesmError
 from gesm.training.workers import end_with_parent
@@ -148,47 +148,55 @@ def _cut_torn_line(file: Path) -> None:
             file.write_bytes(content[: content.rfind(b"\n") + 1])
 
 
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"takes numbers with commas between, got {text!r}") from None
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.recommend", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="train and read the cells that are missing")
     run.add_argument("--datasets", default=",".join(DATASETS), help="comma-separated names")
-    run.add_argument("--origins", default=",".join(map(str, ORIGINS)), help="comma-separated quantiles of time")
+    run.add_argument("--origins", type=_numbers, default=ORIGINS, help="comma-separated quantiles of time")
     run.add_argument("--arms", default=",".join(ARMS), help="comma-separated names")
     run.add_argument("--longer", type=int, default=1, help="factor of the number of steps, to see whether they suffice (1)")
     report = commands.add_parser("report", help="the tables")
     report.add_argument("--repetitions", type=int, default=2000, help="bootstrap samples (2000; primary comparisons 10000)")
     drift = commands.add_parser("drift", help="made worlds that drift at set rates")
-    drift.add_argument("--rates", default="0,.05,.1,.2,.4,.8", help="comma-separated rates of drift")
+    drift.add_argument("--rates", type=_numbers, default="0,.05,.1,.2,.4,.8", help="comma-separated rates of drift")
     for command, seeds in ((run, 5), (drift, 10)):
         command.add_argument("--seeds", type=int, default=seeds, help=f"number of seeds ({seeds})")
         command.add_argument("--workers", type=int, default=2, help="processes of one thread (2)")
     for command in (run, report):
         command.add_argument("--out", type=Path, required=True, help="folder of the study, not for git")
     for command in (report, drift):
-        command.add_argument("--json", type=Path, help="file for the figures")
-        command.add_argument("--markdown", type=Path, help="file for the tables")
+        command.add_argument("--json", type=new_file, help="file for the figures")
+        command.add_argument("--markdown", type=new_file, help="file for the tables")
     options = parser.parse_args(arguments)
     try:
         if options.command == "run":
-            names, qs, arms = (re.split(r",\s*", text) for text in (options.datasets, options.origins, options.arms))
-            run_study(names, map(float, qs), options.seeds, arms, options.out, options.workers, options.longer)
+            names, arms = (re.split(r",\s*", text) for text in (options.datasets, options.arms))
+            run_study(names, options.origins, options.seeds, arms, options.out, options.workers, options.longer)
             return
+        head = made("benchmarks.recommend", arguments)
         if options.command == "report":
-            cells = read_cells(options.out)
-            record = recommend_report.study(cells, lambda cell: array_file(options.out, cell), options.repetitions)
+            cells, plan = read_cells(options.out), json.loads((options.out / "plan.json").read_text())
+            values = lambda cell: array_file(options.out, cell)  # noqa: E731
+            record = {"plan": plan} | recommend_report.study(cells, values, options.repetitions, plan["longer"])
             text = recommend_report.markdown(record)
         else:
-            rates = [float(rate) for rate in options.rates.split(",")]
-            record = recommend_drift.study(rates, options.seeds, options.workers)
+            record = recommend_drift.study(options.rates, options.seeds, options.workers)
             text = recommend_drift.markdown(record)
     except GesmError as error:
         parser.error(str(error))
+    print(text)
     if options.json:
-        options.json.write_text(json.dumps({"machine": describe(), **record}, indent=1) + "\n")
+        options.json.write_text(json.dumps(head | record, indent=1) + "\n")
     if options.markdown:
         options.markdown.write_text(text)
-    print(text)
 
 
 if __name__ == "__main__":

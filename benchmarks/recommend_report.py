@@ -55,32 +55,39 @@ class _Values:
                 with np.load(file(cell)) as stored:
                     self.arrays[key] = dict(stored)
 
-    def has(self, row: Row, kind: str) -> bool:
-        """Whether an arm has this reading at some origin."""
-        return any(f"{kind}/{row[1]}" in self._cell(row[0], q, self.seeds[0]) for q in self.qs)
+    def origins(self, kind: str, *rows: Row) -> list[float]:
+        """The origins where all these arms have their reading: of a study that was stopped, popularity may lack some."""
+        return [q for q in self.qs if all(f"{kind}/{row[1]}" in self._cell(row[0], q, self.seeds[0]) for row in rows)]
 
     def _cell(self, arm: str, q: float, seed: int) -> dict[str, np.ndarray]:
         key = arm, q, seed if (arm, q, seed) in self.arrays else 0  # popularity has one seed
         return self.arrays.get(key, {})
 
-    def pooled(self, row: Row, kind: str, metric: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Values [seeds, users] and the users' ids, for each origin that has such pairs."""
+    def users(self, kind: str) -> list[int]:
+        """How many users there are at each origin that has such pairs."""
+        found = {q: len(cell[f"users/{kind}"]) for (_, q, _), cell in self.arrays.items() if f"users/{kind}" in cell}
+        return [found[q] for q in self.qs if q in found]
+
+    def pooled(self, row: Row, kind: str, metric: str, qs: list[float]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Values [seeds, users] and the users' ids, for each of these origins."""
         values, users = [], []
-        for q in self.qs:
-            if f"users/{kind}" in (first := self._cell(row[0], q, self.seeds[0])):
-                cells = [self._cell(row[0], q, seed)[f"{kind}/{row[1]}"] for seed in self.seeds]
-                values.append(np.stack([cell[METRICS.index(metric)] for cell in cells]))
-                users.append(first[f"users/{kind}"])
+        for q in qs:
+            cells = [self._cell(row[0], q, seed) for seed in self.seeds]
+            values.append(np.stack([cell[f"{kind}/{row[1]}"][METRICS.index(metric)] for cell in cells]))
+            users.append(cells[0][f"users/{kind}"])
         return values, users
 
 
-def study(cells: list[dict[str, Any]], file: Callable[[dict[str, Any]], Path], repetitions: int = 2000) -> dict[str, Any]:
+def study(
+    cells: list[dict[str, Any]], file: Callable[[dict[str, Any]], Path], repetitions: int = 2000, longer: int = 1
+) -> dict[str, Any]:
     """Everything that the tables show, for every data set.
 
     Args:
         cells: The lines of the study.
         file: Where a cell's arrays are.
         repetitions: Bootstrap samples; primary comparisons take 10000 if this is 2000 or more.
+        longer: Factor of the number of steps; a study of more steps than planned has no primary comparisons.
 
     Raises:
         GesmError: a data set of which no seed is complete.
@@ -88,48 +95,52 @@ def study(cells: list[dict[str, Any]], file: Callable[[dict[str, Any]], Path], r
     found: dict[str, Any] = {}
     for dataset in dict.fromkeys(cell["dataset"] for cell in cells):
         own = [cell for cell in cells if cell["dataset"] == dataset]
-        found[dataset] = _dataset(dataset, _Values(own, file), repetitions)
-    return {"metrics": [f"{metric}@{K}" for metric in METRICS], "repetitions": repetitions, "datasets": found}
+        found[dataset] = _dataset(dataset, _Values(own, file), repetitions, longer)
+    metrics = [f"{metric}@{K}" for metric in METRICS]
+    return {"metrics": metrics, "repetitions": repetitions, "longer": longer, "datasets": found}
 
 
-def _dataset(name: str, values: _Values, repetitions: int) -> dict[str, Any]:
+def _dataset(name: str, values: _Values, repetitions: int, longer: int) -> dict[str, Any]:
     means, differences, depths = [], [], []
     rows = [(arm, reading) for arm in sorted(values.arms) for reading in ("full", "expected")]
     for kind in KINDS:
-        there = [row for row in rows if values.has(row, kind)]
-        for row in there:
-            entry: dict[str, Any] = {"kind": kind, "arm": row[0], "reading": row[1]}
+        for row in rows:
+            if not (qs := values.origins(kind, row)):
+                continue
+            entry: dict[str, Any] = {"kind": kind, "arm": row[0], "reading": row[1], "origins": qs}
             for metric in METRICS:
-                one, users = values.pooled(row, kind, metric)
+                one, users = values.pooled(row, kind, metric, qs)
                 entry[metric] = _mean(one, users, repetitions)
             entry |= _lists(values, row, kind)
             means.append(entry)
         for first, second in COMPARISONS:
-            if first in there and second in there:
+            if qs := values.origins(kind, first, second):
+                planned = longer == 1 and kind == "new" and (first, second) in PRIMARY and name in PRIMARY_DATASETS
                 for metric in METRICS:
-                    primary = kind == "new" and metric == "ndcg" and (first, second) in PRIMARY and name in PRIMARY_DATASETS
+                    primary = planned and metric == "ndcg"
                     size = max(repetitions, 10_000) if primary and repetitions >= 2000 else repetitions
-                    (a, users), (b, _) = (values.pooled(row, kind, metric) for row in (first, second))
+                    (a, users), (b, _) = (values.pooled(row, kind, metric, qs) for row in (first, second))
                     if min(np.mean([x.mean() for x in a]), np.mean([x.mean() for x in b])) <= 0:
                         continue  # no hit at all, no share of it
                     result = paired_bootstrap(a, b, users, size)
                     by_origin = [float((x - y).mean()) for x, y in zip(a, b, strict=True)]
                     differences.append(
-                        {"kind": kind, "metric": metric, "primary": primary, "a": first, "b": second}
+                        {"kind": kind, "metric": metric, "primary": primary, "a": first, "b": second, "origins": qs}
                         | vars(result)
                         | {"excludes_zero": result.excludes_zero, "by_origin": by_origin}
                     )
     for arm in sorted(values.arms):
         for depth in range(1, 100):
-            if not values.has((arm, str(depth)), "new"):
+            row = arm, str(depth)
+            if not (qs := values.origins("new", row)):
                 break
-            one, _ = values.pooled((arm, str(depth)), "new", "ndcg")
+            one, _ = values.pooled(row, "new", "ndcg", qs)
             depths.append({"arm": arm, "depth": depth, "ndcg": float(np.concatenate(one, 1).mean())})
     return {
         "origins": values.qs,
         "seeds": values.seeds,
         "shares": {f"{q:g}": next(c["shares"] for key, c in values.cells.items() if key[1] == q) for q in values.qs},
-        "users": {kind: [x.shape[1] for x in values.pooled((rows[0][0], "full"), kind, "ndcg")[0]] for kind in KINDS},
+        "users": {kind: values.users(kind) for kind in KINDS},
         "means": means,
         "differences": differences,
         "depths": depths,
@@ -169,6 +180,8 @@ def markdown(record: dict[str, Any]) -> str:
         "Metrics x 100, means over origins, users and seeds with 95 % bootstrap intervals.",
         "",
     ]
+    if record["longer"] > 1:
+        lines += [f"With {record['longer']} times the steps of the plan: no comparison here is a primary one.", ""]
     for name, data in record["datasets"].items():
         lines += [f"## {name}", "", f"{len(data['seeds'])} seeds, origins {', '.join(f'{q:g}' for q in data['origins'])}.", ""]
         lines += _shares_table(data)
@@ -177,7 +190,7 @@ def markdown(record: dict[str, Any]) -> str:
             if rows:
                 lines += [f"### {kind} pairs, {sum(data['users'][kind])} users over the origins", "", *_means_table(rows, data)]
                 own = [row for row in data["differences"] if row["kind"] == kind]
-                lines += _differences_table(own)
+                lines += _differences_table(own, data)
         lines += _depths_table(data["depths"])
     return "\n".join(lines)
 
@@ -203,21 +216,29 @@ def _means_table(rows: list[dict[str, Any]], data: dict[str, Any]) -> list[str]:
     for row in rows:
         values = [_interval(row[metric]["mean"], row[metric]["interval"]) for metric in METRICS]
         lists = [f"{row[name]:.0f}" if name == "popularity" else f"{row[name]:.3f}" if name in row else "-" for name in LISTS]
-        lines.append([row["arm"], row["reading"], *values, *lists, f"{data['train_seconds'][row['arm']]:.1f}"])
+        lines.append(
+            [row["arm"] + _part(row, data), row["reading"], *values, *lists, f"{data['train_seconds'][row['arm']]:.1f}"]
+        )
     return _table(head, lines, 2)
 
 
-def _differences_table(rows: list[dict[str, Any]]) -> list[str]:
+def _differences_table(rows: list[dict[str, Any]], data: dict[str, Any]) -> list[str]:
     head = ["a", "b", "metric", "a - b", "relative, %", "smallest detectable, %", "excludes zero"]
     lines = []
     for row in rows:
         low, high = row["relative_interval"]
         relative = f"{100 * row['relative']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
         said = ("yes" if row["excludes_zero"] else "no") + (" (primary)" if row["primary"] else "")
-        who = [" ".join(row["a"]), " ".join(row["b"]), f"{row['metric']}@{K}"]
+        who = [" ".join(row["a"]), " ".join(row["b"]) + _part(row, data), f"{row['metric']}@{K}"]
         difference = _interval(row["difference"], row["difference_interval"], "+")
         lines.append([*who, difference, relative, f"{100 * row['detectable']:.1f}", said])
     return _table(head, lines, 3)
+
+
+def _part(row: dict[str, Any], data: dict[str, Any]) -> str:
+    """Says where a row is not of all origins that its kind of pairs has."""
+    have, all_of = len(row["origins"]), len(data["users"][row["kind"]])
+    return "" if have == all_of else f" ({have} of {all_of} origins)"
 
 
 def _depths_table(rows: list[dict[str, Any]]) -> list[str]:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 import torch_geometric.transforms as T
 from torch_geometric.nn import GCNConv
 
-from gesm.datasets import load, synthetic
+from gesm.datasets import load, registry, synthetic
 from gesm.nn import EntityAttention, StepMixture
 
 parser = argparse.ArgumentParser()
@@ -26,6 +26,8 @@ parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
 parser.add_argument("--json", type=Path, help="file for the results")
 args = parser.parse_args()
+if args.dataset.lower() in [name for name, spec in registry().items() if spec.inductive]:
+    parser.error(f"{args.dataset} is inductive, with several labels a node; see examples/ppi.py")
 
 
 class TwoBranches(torch.nn.Module):

@@ -27,6 +27,8 @@ parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
 parser.add_argument("--json", type=Path, help="file for the results")
 args = parser.parse_args()
+if args.epochs < 1:
+    parser.error("--epochs must be at least 1")
 
 torch.manual_seed(args.seed)
 data = load("ppi") if args.dataset == "ppi" else synthetic(task="multilabel", num_graphs=5)

@@ -20,6 +20,8 @@ parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--runs", type=int, default=1)
 parser.add_argument("--json", type=Path, help="file for the results")
 args = parser.parse_args()
+if min(args.K, args.epochs, args.runs) < 1:
+    parser.error("--K, --epochs and --runs must be at least 1")
 
 if args.dataset == "synthetic":  # interests and popularity move from step to step
     table = simulate(num_users=300, num_items=200, interest_drift=0.05, popularity_drift=0.1, interactions_per_step=1500)

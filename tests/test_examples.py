@@ -2,11 +2,14 @@
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from gesm import datasets
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -41,6 +44,32 @@ def test_runs(path, tmp_path):
         assert 0 <= score <= 1
     if path.name == "cora.py":
         assert len(result["test"]["runs"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("cora.py", ["--epochs", "0"], "--epochs and --runs must be at least 1"),
+        ("cora.py", ["--runs", "0"], "--epochs and --runs must be at least 1"),
+        ("cora.py", ["--dataset", "ppi"], "see examples/ppi.py"),
+        ("custom_model.py", ["--dataset", "ppi"], "see examples/ppi.py"),
+        ("ppi.py", ["--epochs", "0"], "--epochs must be at least 1"),
+        ("recommender.py", ["--K", "0"], "must be at least 1"),
+    ],
+)
+def test_bad_arguments_are_refused(name, arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(str(ROOT / "examples" / name))
+    assert message in capsys.readouterr().err
+
+
+def test_runs_of_a_random_split_have_splits_of_their_own(monkeypatch):
+    seeds = []
+    monkeypatch.setattr(datasets, "load", lambda name, seed: seeds.append(seed) or datasets.synthetic(seed=seed))
+    monkeypatch.setattr(sys, "argv", ["cora.py", *SMALL[2:], "--dataset", "photo", *SETTINGS["cora.py"]])
+    runpy.run_path(str(ROOT / "examples" / "cora.py"))
+    assert seeds == [1, 2]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -95,9 +95,14 @@ def _propose(lines: list[dict[str, Any]], number: int, distributions: dict[str, 
         study = optuna.create_study(direction="maximize", sampler=sampler)
         study.add_trials(past)
         params = study.ask(distributions).params
-        if all(params != line["params"] for line in lines):
+        if all(_effective(params) != _effective(line["params"]) for line in lines):
             break
     return params
+
+
+def _effective(params: dict[str, Any]) -> dict[str, Any]:
+    """What of a setting changes the training: without a structure loss its beta does not."""
+    return params if params.get("structure_weight") else {k: v for k, v in params.items() if k != "structure_beta"}
 
 
 def _finalists(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -2,14 +2,16 @@ import json
 import os
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 from interpreter import needs_interpreter
 
 from benchmarks import gpu, gpu_cases
-from benchmarks.gpu_graphs import SIZES, Size, power_law
+from benchmarks.gpu_graphs import SIZES, Size, make, power_law
 from benchmarks.machine import describe
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +62,21 @@ def test_a_failing_case_is_named_and_the_others_go_on(tmp_path, monkeypatch, cap
     ]
     assert rows[-1]["operator"] == "GESM 2 x 4 training step"
     assert "beyond 1e-05" in capsys.readouterr().err
+
+
+def test_a_peer_is_asked_for_the_gradients_of_its_own_inputs(monkeypatch):
+    class Adjacency:
+        from_edge_list = staticmethod(lambda edges, num_nodes: torch.ones(1))
+
+    peer = ModuleType("turbo_gnn")
+    peer.__spec__ = ModuleSpec("turbo_gnn", None)
+    peer.AdjacencyForwardBackwardWithNodeBuckets = Adjacency
+    peer.gatv2_aggr = lambda adjacency, x, x_neighbors, attention_weights, negative_slope: adjacency * x
+    monkeypatch.setitem(sys.modules, "turbo_gnn", peer)
+    graph, _ = make("tiny", torch.device("cpu"))
+    made = {name: case() for name, case in gpu_cases.cases("tiny", graph) if name.startswith("attend")}
+    (grad,) = made["attend 2 x 4 fp32 forward + backward"].calls["turbo-gnn GATv2"]()
+    assert grad.shape == (graph.num_nodes, 2, 4)
 
 
 @pytest.mark.parametrize(

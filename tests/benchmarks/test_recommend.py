@@ -92,7 +92,12 @@ def test_study_resumes_and_reports(study, capsys):
     recommend.main(
         ["report", "--out", str(study), "--repetitions", "100", "--json", str(files[0]), "--markdown", str(files[1])]
     )
-    data = json.loads(files[0].read_text())["datasets"]["made"]
+    record = json.loads(files[0].read_text())
+    assert record["command"] == "python -m benchmarks.recommend report --repetitions 100"
+    assert record["plan"]["made"]["steps"] == 6
+    assert (record["plan"]["longer"], record["longer"]) == (1, 1)
+    assert set(record) >= {"created", "commit", "machine"}
+    data = record["datasets"]["made"]
     assert data["seeds"] == [0, 1]
     row = next(r for r in data["means"] if (r["kind"], r["arm"], r["reading"]) == ("new", "hop-3", "expected"))
     assert row["ndcg"]["interval"][0] <= row["ndcg"]["mean"] <= row["ndcg"]["interval"][1]
@@ -106,6 +111,28 @@ def test_report_leaves_out_seeds_that_are_not_complete(study):
     cells = recommend.read_cells(study)[:-1]
     record = recommend_report.study(cells, lambda cell: recommend.array_file(study, cell), 100)
     assert record["datasets"]["made"]["seeds"] == [0]
+
+
+def test_comparisons_are_over_the_origins_that_both_have(study):
+    cells = [c for c in recommend.read_cells(study) if (c["arm"], c["q"]) != ("popularity", 0.8)]
+    record = recommend_report.study(cells, lambda cell: recommend.array_file(study, cell), 100)
+    found = {(d["a"][0], d["b"][0]): d["origins"] for d in record["datasets"]["made"]["differences"]}
+    assert found["fixed-3", "popularity"] == [0.5]
+    assert found["fixed-3", "popularity-recent"] == [0.5, 0.8]
+    text = recommend_report.markdown(record)
+    assert "| fixed-3 full | popularity full (1 of 2 origins) |" in text
+    assert "| popularity (1 of 2 origins) | full |" in text
+
+
+def test_a_study_of_more_steps_has_no_primary_comparisons(study, monkeypatch):
+    monkeypatch.setattr(recommend_report, "PRIMARY_DATASETS", ("made",))
+    cells, file = recommend.read_cells(study), lambda cell: recommend.array_file(study, cell)
+    planned, longer = (recommend_report.study(cells, file, 100, factor) for factor in (1, 2))
+    count = lambda record: sum(d["primary"] for d in record["datasets"]["made"]["differences"])  # noqa: E731
+    assert (count(planned), count(longer)) == (2, 0)
+    assert "(primary)" in recommend_report.markdown(planned)
+    assert "With 2 times the steps of the plan" in recommend_report.markdown(longer)
+    assert "(primary)" not in recommend_report.markdown(longer)
 
 
 def test_drift(monkeypatch):
