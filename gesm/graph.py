@@ -13,7 +13,7 @@ from gesm.errors import GesmError
 
 __all__ = ["Graph"]
 
-_LOOPS = {"none": 0, "replace": 1, "keep": 2}
+_LOOPS = {"none": 0, "replace": 1, "keep": 2, "derived": 3}  # derived: none, for edges of which some are displaced
 _NORMALIZATIONS = ("col", "row", "sym")
 
 
@@ -25,7 +25,9 @@ def _sort_edges(edge_index: Tensor, num_src: int, num_dst: int, loops: int) -> l
     """
     src, dst = edge_index
     dropped = None
-    if loops:
+    if loops == _LOOPS["derived"]:
+        dropped = dst == num_dst
+    elif loops:
         loop = src == dst
         gone = dst == num_dst  # displaced before, in a traced graph
         nodes = torch.arange(num_dst, device=src.device, dtype=src.dtype)
@@ -63,7 +65,7 @@ def _sort_edges_op(edge_index: Tensor, num_src: int, num_dst: int, loops: int) -
 
 @_sort_edges_op.register_fake
 def _(edge_index: Tensor, num_src: int, num_dst: int, loops: int) -> list[Tensor]:
-    size = edge_index.size(1) + (num_dst if loops else 0)
+    size = edge_index.size(1) + (num_dst if loops in (_LOOPS["replace"], _LOOPS["keep"]) else 0)
     # Traced sizes are not compared with 2**31: indices of a traced graph are int32.
     return [edge_index.new_empty(n, dtype=torch.int32) for n in (num_dst + 1, size, size, size, num_src + 1, size, size)]
 
@@ -132,7 +134,7 @@ class Graph:
     Attributes:
         rowptr, col: CSR, [N_dst + 1] and [E]; `target` [E] is the row of each entry.
         colptr, row: the transpose, [N_src + 1] and [E].
-        perm: [E], CSR entry -> position in `edge_index`; self-loops that were added follow its last.
+        perm: [E], CSR entry -> position in `edge_index`; self-loops added to it follow its last.
         to_csc: [E], entry of the transpose -> CSR entry.
 
     What `transition` and `csc_weight` derive from the weights is kept until the weights change. Code that torch.compile has
@@ -165,6 +167,7 @@ class Graph:
             if loops != "none":
                 num_edges = int(parts[0][-1])
                 parts = [part if i in (0, 4) else part[:num_edges] for i, part in enumerate(parts)]
+        self._displaced = loops != "none" and torch.compiler.is_compiling()  # whether some targets may be N
         self.rowptr, self.col, self.target, self.perm, self.colptr, self.row, self.to_csc = parts
         self.weight = None if weight is None else weight.index_select(0, self.perm)
         self.num_src, self.num_dst = num_src, num_dst
@@ -230,7 +233,8 @@ class Graph:
         graph = object.__new__(Graph)
         graph.rowptr, graph.col, graph.colptr, graph.row = self.colptr, self.row, self.rowptr, self.col
         graph.target = self.col.index_select(0, self.to_csc)
-        if torch.compiler.is_compiling():  # displaced edges have another end that does not exist
+        graph._displaced = self._displaced
+        if self._displaced:  # it is the other end now that does not exist
             gone = self.row == self.num_dst
             graph.col, graph.target = self.row.masked_fill(gone, 0), graph.target.masked_fill(gone, self.num_src)
             graph.row = self.col.masked_fill(self.target == self.num_dst, self.num_src)
@@ -259,7 +263,11 @@ class Graph:
     def coalesce(self) -> Graph:
         """The graph with multi-edges summed into one edge."""
         weight = self.weight if self.weight is not None else self.col.new_ones(self.num_edges, dtype=torch.float32)
-        key, inverse = torch.unique(self.target.long() * max(self.num_src, 1) + self.col, return_inverse=True)
+        col, target = self.col, self.target.long()
+        if self._displaced:
+            live = target < self.num_dst
+            col, target, weight = col[live], target[live], weight[live]
+        key, inverse = torch.unique(target * max(self.num_src, 1) + col, return_inverse=True)
         edges = torch.stack([key % max(self.num_src, 1), key // max(self.num_src, 1)])
         summed = weight.new_zeros(key.numel(), dtype=torch.promote_types(weight.dtype, torch.float32))
         summed = summed.index_add(0, inverse, weight.to(summed.dtype)).to(weight.dtype)
@@ -270,9 +278,9 @@ class Graph:
 
         `col`: :math:`P = (A + I) D^{-1}`, D the column sums (each source's outgoing weight): columns sum to one.
         `row`: :math:`P = D^{-1} (A + I)`, D the row sums. `sym`: :math:`D^{-1/2} (A + I) D^{-1/2}`, D the row sums, as PyG's
-        `gcn_norm`; of a bipartite graph the right D holds the column sums. Self-loops already there are replaced by one of
-        weight 1; a bipartite graph gets none. Where a sum is zero the weights are zero. Computed in `dtype` (default: that of
-        the weights, or float32) and cached on the graph.
+        `gcn_norm`; if there are not as many sources as targets, the right D holds the column sums. Self-loops already there
+        are replaced by one of weight 1; a bipartite graph gets none. Where a sum is zero the weights are zero. Computed in
+        `dtype` (default: that of the weights, or float32) and cached on the graph.
         """
         check_normalization(normalization)
         self_loops = self_loops and not self.is_bipartite
@@ -377,12 +385,19 @@ class Graph:
             raise GesmError(f"Graph.batch takes a list of gesm.Graph, got a {wrong[0]} in it; build one with Graph(edge_index)")
         src = dst = 0
         edges, weights = [], []
+        num_dst = sum(g.num_dst for g in graphs)
         weighted = any(g.weight is not None for g in graphs)
         for g in graphs:
-            edges.append(torch.stack([g.col.long() + src, g.target.long() + dst]))
+            target = g.target.long() + dst
+            target = target.masked_fill(g.target == g.num_dst, num_dst) if g._displaced else target
+            edges.append(torch.stack([g.col.long() + src, target]))
             weights.append(g.weight if g.weight is not None else torch.ones(g.num_edges, device=g.device))
             src, dst = src + g.num_src, dst + g.num_dst
-        return cls(torch.cat(edges, 1), torch.cat(weights) if weighted else None, (src, dst), validate=False)
+        graph, displaced = object.__new__(cls), any(g._displaced for g in graphs)
+        graph._build(
+            torch.cat(edges, 1), torch.cat(weights) if weighted else None, src, dst, "derived" if displaced else "none"
+        )
+        return graph
 
 
 def check_normalization(normalization: str) -> None:
@@ -395,7 +410,7 @@ def _normalize(graph: Graph, normalization: str, dtype: torch.dtype) -> Tensor:
     """The weights of P, summed in float32 at least: bfloat16 stops counting at 256."""
     weight, dtype = graph.weight, torch.promote_types(dtype, torch.float32)
     weight = graph.col.new_ones(graph.num_edges, dtype=dtype) if weight is None else weight.to(dtype)
-    if torch.compiler.is_compiling():  # displaced edges must not reach a sum
+    if graph._displaced:  # such edges must not reach a sum
         weight = weight * (graph.target < graph.num_dst)
     if normalization == "col":
         total = weight.new_zeros(graph.num_src).index_add(0, graph.col, weight)
@@ -419,7 +434,7 @@ def _divide(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _inverse_sqrt(total: Tensor) -> Tensor:
-    """1 / sqrt(total), 0 where that is not finite; the root of zero would bring NaN into gradients."""
+    """1 / sqrt(total), 0 for 0, whose root would bring NaN into gradients."""
     return torch.where(total == 0, 0.0, 1 / total.masked_fill(total == 0, 1.0).sqrt())
 
 

@@ -54,6 +54,7 @@ def train(
     """Train on the earlier rows of a table, test on the last ones, and keep the model."""
     from gesm.recommend import TrainedRecommender, Window, fit, refit, temporal_split
     from gesm.recommend.store import check_free
+    from gesm.training.result import versions
 
     if out is not None:
         check_free(out, overwrite)
@@ -82,7 +83,8 @@ def train(
                 network.inference = settings.inference
             trained_on, losses = refit(network, old.train, rows, settings, advance)
     trained = TrainedRecommender(network, settings, trained_on)
-    summary: dict[str, Any] = {"table": table, "settings": settings.to_dict(), "loss": losses[-1] if losses else None}
+    about = {"table": table, "test_share": test, "warm": warm and str(warm), "settings": settings.to_dict()}
+    summary: dict[str, Any] = about | {"versions": versions(), "loss": losses[-1] if losses else None}
     typer.echo(f"trained on {len(trained_on):,} rows of {trained_on.num_users:,} users and {trained_on.num_items:,} items")
     if out is not None:
         trained.save(out, overwrite)
@@ -106,6 +108,7 @@ def evaluate(
 ) -> None:
     """Score a recommender on the rows of a table that are later than its training."""
     from gesm.recommend import TrainedRecommender
+    from gesm.training.result import versions
 
     trained = TrainedRecommender.load(folder)
     rows = _read(table, user, item, time, root, trained)
@@ -116,7 +119,8 @@ def evaluate(
             raise GesmError(f"no row of {table} is later than the training of {folder}; pass a table with newer rows")
         typer.echo(f"{len(later):,} of {len(rows):,} rows are later than the training")
         rows = later
-    summary = _report(trained, _window(trained.train, rows), k, f"{folder} on {table}")
+    about = {"table": table, "folder": str(folder), "settings": trained.settings.to_dict(), "versions": versions()}
+    summary = about | _report(trained, _window(trained.train, rows), k, f"{folder} on {table}")
     if json_file is not None:
         json_file.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 

@@ -51,7 +51,7 @@ def csr_matmul(matrix: Tensor, x: Tensor, add: Tensor | None = None, out: Tensor
         out = empty(matrix.size(0), x.size(1), like=x)
     if matrix.values().numel() == 0 or out.numel() == 0:
         return out.zero_() if add is None else out.copy_(add)
-    if _MKL and matrix.col_indices().dtype == torch.int32:
+    if _MKL and matrix.col_indices().dtype == torch.int32 and matrix.size(1) < 2**31:
         return torch.addmm(out if add is None else add, matrix, x, beta=0 if add is None else 1, out=out)
     part = _bag(matrix.crow_indices(), matrix.col_indices(), matrix.values(), x)
     return out.copy_(part) if add is None else torch.add(part, add, out=out)
@@ -71,7 +71,8 @@ def csr_sddmm(rowptr: Tensor, col: Tensor, a: Tensor, b: Tensor) -> Tensor:
     zeros = a.new_zeros(col.numel())
     if col.numel() == 0 or a.size(1) == 0:
         return zeros
-    if col.numel() > a.size(0) * b.size(0):  # more entries than positions, all multi-edges: sampled_addmm refuses
+    # sampled_addmm refuses more entries than positions, all multi-edges, and more columns than MKL counts.
+    if col.numel() > a.size(0) * b.size(0) or b.size(0) >= 2**31:
         row = torch.arange(a.size(0)).repeat_interleave(rowptr.diff())
         return (a.index_select(0, row) * b.index_select(0, col[: row.numel()])).sum(1)
     matrix = csr(rowptr, col, zeros, b.size(0))
@@ -108,9 +109,9 @@ class Block:
         """[rows * heads], place of a self-loop of each row of the expanded CSR, if each has one."""
         num_rows = self.heads_rowptr.numel() - 1
         first = self.rows.start * (num_rows // max(self.rows.stop - self.rows.start, 1))
-        row = torch.arange(num_rows, dtype=self.heads_col.dtype).repeat_interleave(self.heads_rowptr.diff())
+        row = torch.arange(num_rows).repeat_interleave(self.heads_rowptr.diff())
         place = (row + first == self.heads_col).nonzero().view(-1)
-        found = torch.full((num_rows,), -1).index_put_((row[place].long(),), place)
+        found = torch.full((num_rows,), -1).index_put_((row[place],), place)
         return None if (found < 0).any() else found
 
     def head_rows(self, heads: int) -> slice:

@@ -51,7 +51,9 @@ def compiled(function: FunctionType, graph: Graph, normalizations: Iterable[str]
     for name in normalizations:
         graph.transition(name).csc_weight  # noqa: B018
     # Each recipe is another variant of one function, of which torch.compile takes eight; of a copy this is the first.
-    copy = FunctionType(function.__code__.replace(), function.__globals__, function.__name__, closure=function.__closure__)
+    copy = FunctionType(
+        function.__code__.replace(), function.__globals__, function.__name__, function.__defaults__, function.__closure__
+    )
     return torch.compile(copy, fullgraph=True, backend=BACKEND)
 
 

@@ -8,9 +8,8 @@ from typing import Any
 
 from rich.table import Table
 
-from gesm import __version__
-from gesm.training.depth_run import SETTINGS
-from gesm.training.result import interval
+from gesm.training.depth_run import DROP_EDGE, EVAL_EVERY, SETTINGS
+from gesm.training.result import interval, versions
 
 __all__ = ["figure", "summarize_depth", "table"]
 
@@ -58,10 +57,12 @@ def summarize_depth(records: list[dict[str, Any]], data: Any, epochs: int) -> di
         "protocol": getattr(data, "protocol", "custom"),
         "metric": "accuracy",
         "epochs": epochs,
+        "eval_every": EVAL_EVERY,
+        "drop_edge": DROP_EDGE,
         "settings": {model: SETTINGS[model].about() for model in sorted({model for model, *_ in groups})},
         "cells": cells,
         "comparisons": _comparisons(groups),
-        "version": __version__,
+        "versions": versions(),
     }
 
 

@@ -16,7 +16,7 @@ from gesm import __version__
 from gesm.errors import GesmError
 from gesm.training.recipe import Recipe
 
-__all__ = ["Result", "interval", "summarize"]
+__all__ = ["Result", "interval", "summarize", "versions"]
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,20 @@ def interval(runs: list[float]) -> dict[str, Any]:
     return {"mean": math.fsum(runs) / n, "std": std, "ci95": ci95, "runs": runs}
 
 
-def summarize(results: list[Result], recipe: Recipe) -> dict[str, Any]:
-    """The JSON of one or several runs of a recipe; per-run values in run order."""
+def versions() -> dict[str, str]:
+    """What a result was made with."""
     import torch_geometric
 
+    return {
+        "gesm": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torch_geometric": torch_geometric.__version__,
+    }
+
+
+def summarize(results: list[Result], recipe: Recipe) -> dict[str, Any]:
+    """The JSON of one or several runs of a recipe; per-run values in run order."""
     first = results[0]
     memory = [r.peak_memory_mb for r in results if r.peak_memory_mb is not None]
     return {
@@ -90,11 +100,6 @@ def summarize(results: list[Result], recipe: Recipe) -> dict[str, Any]:
         "epoch_ms": statistics.median(r.epoch_ms for r in results),
         "peak_memory_mb": max(memory, default=None),
         "device": first.device,
-        "versions": {
-            "gesm": __version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "torch_geometric": torch_geometric.__version__,
-        },
+        "versions": versions(),
         "recipe": recipe.to_dict(),
     }

@@ -151,6 +151,8 @@ def test_hop_sampling_compiles_a_mixture_once_and_a_loop_once_a_depth(name, most
         lambda g: g.transition().transpose(),
         lambda g: g.transition("sym").transpose().transition(self_loops=False),
         lambda g: g.with_weight(g.col.float() + 1).transpose().with_self_loops().transpose(),
+        lambda g: Graph.batch([g.with_self_loops(), g.transition(), g]),
+        lambda g: Graph.batch([g, g.with_self_loops(2.0)]).transpose().transition("row", self_loops=False),
     ],
 )
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
@@ -160,7 +162,8 @@ def test_graphs_derived_within_a_compiled_function(backend, derive):
     x.requires_grad_()
 
     def f(x, edge_index):
-        return spmm(derive(Graph(edge_index, None, 12)), x)
+        graph = derive(Graph(edge_index, None, 12))
+        return spmm(graph, x.repeat(graph.num_nodes // 12, 1))
 
     with use_backend(backend):
         outs = [f(x, edge_index), torch.compile(f, fullgraph=True, backend="aot_eager")(x, edge_index)]

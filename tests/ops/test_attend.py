@@ -193,12 +193,16 @@ def test_attention_weights_sum_to_one_in_half_precision(dtype):
     assert abs(alpha[graph.target == 0].float().sum() - 1) < 0.01
 
 
-def test_more_heads_than_int32_counts_nodes():
+def test_more_heads_than_int32_counts_nodes(monkeypatch):
     rowptr, col = torch.tensor([0, 2], dtype=torch.int32), torch.tensor([3, 2**28 + 1], dtype=torch.int32)
     block = _sparse._make_block(rowptr, col, 8, 0, 1)
     expected = (col.long()[None] * 8 + torch.arange(8)[:, None]).view(-1)
     assert block.heads_col.equal(expected)
     assert block.heads_rowptr.dtype == block.heads_col.dtype
+    near = _sparse._make_block(rowptr, torch.tensor([3, 5], dtype=torch.int32), 8, 0, 1)
+    monkeypatch.setattr(_sparse, "_bag", lambda *_: torch.full((8, 1), 7.0))  # MKL cannot count the columns
+    out = _sparse.csr_matmul(near.matrix(torch.ones(2, 8), 2**28 + 8), torch.zeros(1, 1).expand(2**31 + 64, 1))
+    assert out.equal(torch.full((8, 1), 7.0))
 
 
 def test_every_element_is_written(poisoned):

@@ -61,6 +61,8 @@ def test_train_reports_the_last_rows(table, tmp_path):
     assert set(summary["test"]) == {"new", "repeat"}
     assert 0 < summary["test"]["new"]["ndcg@5"] < 1
     assert summary["settings"]["epochs"] == 3
+    assert summary["test_share"] == 0.2
+    assert "torch" in summary["versions"]
 
 
 @pytest.mark.parametrize("model", ["mixture", "mf", "popularity"])
@@ -79,8 +81,9 @@ def test_evaluate_repeats_the_test(trained, table, tmp_path):
     assert "90 of 900 rows are later than the training" in out.stdout
     again = run("train", *columns(table), *TINY, "--hops", "uniform", "--json", tmp_path / "t.json")
     assert again.stdout
-    found, expected = (json.loads((tmp_path / f"{n}.json").read_text())["test"] for n in "et")
-    assert found == expected
+    found, expected = (json.loads((tmp_path / f"{n}.json").read_text()) for n in "et")
+    for key in ("test", "settings", "versions"):
+        assert found[key] == expected[key]
 
 
 def test_top_to_screen_and_file(trained, tmp_path):
