@@ -40,6 +40,8 @@ def trained(tmp_path_factory):
 
 def test_version_and_help():
     assert run("--version").output == f"gesm {gesm.__version__}\n"
+    command = [sys.executable, "-m", "gesm", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True).stdout == f"gesm {gesm.__version__}\n"
     for command in ("train", "evaluate", "predict", "datasets"):
         assert command in run("--help").output
         assert run(command, "--help").output
