@@ -11,7 +11,6 @@ on a tiny graph, on the CPU too.
 
 import argparse
 import json
-import platform
 import statistics
 import sys
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from benchmarks.machine import new_file, seconds
 from gesm.ops import backend
 from gesm.training import pick_device
 from gesm.training.accelerate import WARM_UP, CapturedStep
+from gesm.training.result import versions
 
 GRAPHS = ("cora", "pubmed", "physics", "arxiv", "hub", "reddit", "products")
 STEPS = {  # graph -> features, heads, width; and whether the step is captured
@@ -125,16 +125,13 @@ def measure_step(name: str, graph: gesm.Graph, clock: Clock) -> dict[str, Any]:
 
 def describe(device: torch.device, rate: float, arguments: str) -> dict[str, Any]:
     """Device, versions and the command."""
-    versions = {"python": platform.python_version(), "gesm": gesm.__version__, "torch": torch.__version__}
-    for package in ("triton", "torch_geometric"):
-        if find_spec(package):
-            versions[package] = __import__(package).__version__
+    triton = {"triton": __import__("triton").__version__} if find_spec("triton") else {}
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": f"python -m benchmarks.gpu {arguments}",
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "backend": backend(device),
-        "versions": versions,
+        "versions": versions() | triton,
         "peers_not_installed": [name for name in ("torch_scatter", "turbo_gnn") if not find_spec(name)],
         "copy_rate_gb": rate / 1e9,
     }

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-import gesm
+from gesm.training.result import versions
 
 __all__ = ["command", "describe", "made", "new_file", "seconds"]
 
@@ -29,11 +29,7 @@ def describe() -> dict:
         "system": f"{platform.system()} {platform.machine()}",
         "threads": torch.get_num_threads(),
         "load": [round(load, 2) for load in os.getloadavg()],
-        "versions": {
-            "python": platform.python_version(),
-            "gesm": gesm.__version__,
-            **{name: version(name) for name in ("torch", "torch_geometric", "numpy", "pytest-benchmark")},
-        },
+        "versions": versions() | {name: version(name) for name in ("numpy", "pytest-benchmark")},
     }
 
 

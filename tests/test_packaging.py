@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -61,6 +62,21 @@ def wheel(tmp_path_factory):
     assert process.returncode == 0, process.stdout + process.stderr
     (path,) = (tree / "dist").glob("gesm-*.whl")
     return path
+
+
+def test_the_source_archive_holds_what_its_tests_need(tmp_path):
+    for name in ("setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in ("gesm", "tests", "examples", "benchmarks"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "results"))
+    build = "from setuptools.build_meta import build_sdist; build_sdist('dist')"
+    process = subprocess.run([sys.executable, "-c", build], cwd=tmp_path, capture_output=True, text=True)
+    assert process.returncode == 0, process.stdout + process.stderr
+    (path,) = (tmp_path / "dist").glob("gesm-*.tar.gz")
+    with tarfile.open(path) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    for folder in ("tests", "examples", "benchmarks"):
+        assert {str(file.relative_to(tmp_path)) for file in (tmp_path / folder).rglob("*.py")} <= held
 
 
 def test_the_wheel_is_pure_python(wheel):

@@ -64,7 +64,7 @@ def test_bad_input_gets_a_clear_error():
             dropout_linear(torch.ones(rows, 4), torch.ones(2, 5), 0.5)
 
 
-def test_a_frozen_weight_gets_no_gradient():
+def test_a_frozen_weight_changes_no_gradient_of_x():
     x, weight = torch.randn(7, 4, requires_grad=True), torch.randn(3, 4)
     torch.manual_seed(0)
     dropout_linear(x, weight, 0.5).sum().backward()
