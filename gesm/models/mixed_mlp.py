@@ -1,5 +1,7 @@
 """An MLP on mixed features: propagation first, then the classifier."""
 
+import weakref
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -7,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn.dense.linear import Linear
 
-from gesm.adjacency import as_graph
+from gesm.adjacency import as_graph, is_constant
 from gesm.errors import GesmError
 from gesm.graph import Graph, check_normalization
 from gesm.nn import SparseLinear
@@ -30,14 +32,19 @@ class MixedMLP(nn.Module):
     :class:`gesm.nn.HopSampling` the number of steps is the random augmentation that :class:`gesm.nn.HopConsistency`
     needs. It is computed as a walk of :math:`\mathbf{X} \mathbf{W}_1`, of hidden_channels columns.
 
+    With batch_norm the mixed features and the hidden representation are normalised in batches, each before its dropout, as
+    that paper has it for PubMed. Then the steps of X itself are needed; they are remembered,
+    :math:`(K + 1) |\mathcal{V}| F_{in}` numbers, for as long as x and the adjacency live unchanged.
+
     Args:
         in_channels: Size of each input sample, or :obj:`-1`.
         hidden_channels: Width between the two maps.
         out_channels: Number of classes or labels.
         K: Number of steps.
-        input_dropout: Dropout probability of X.
+        input_dropout: Dropout probability of X, with batch_norm of the mixed features.
         dropout: Dropout probability of the hidden representation.
         normalization: Of P, "col", "row" or "sym".
+        batch_norm: Normalise in batches; the statistics of a training step are those of all its rows, of all draws together.
 
     Shapes:
         - **input:** node features :math:`(|\mathcal{V}|, F_{in})`, dense or torch.sparse CSR, the adjacency, and
@@ -57,6 +64,7 @@ class MixedMLP(nn.Module):
         input_dropout: float = 0.0,
         dropout: float = 0.0,
         normalization: str = "sym",
+        batch_norm: bool = False,
     ):
         super().__init__()
         for name, p in (("input_dropout", input_dropout), ("dropout", dropout)):
@@ -68,11 +76,21 @@ class MixedMLP(nn.Module):
         self.K, self.input_dropout, self.dropout, self.normalization = K, input_dropout, dropout, normalization
         self.lin1 = SparseLinear(in_channels, hidden_channels, bias=False, weight_initializer="glorot")
         self.lin2 = Linear(hidden_channels, out_channels, weight_initializer="glorot")
+        self.norms = None
+        if batch_norm:
+            first = nn.BatchNorm1d(in_channels) if in_channels > 0 else nn.LazyBatchNorm1d()
+            self.norms = nn.ModuleList([first, nn.BatchNorm1d(hidden_channels)])
+        self._remembered: tuple[Any, ...] = ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_remembered": ()}
 
     def reset_parameters(self) -> None:
         """Draws all parameters anew."""
         self.lin1.reset_parameters()
         self.lin2.reset_parameters()
+        for norm in self.norms or ():
+            norm.reset_parameters()
 
     def forward(
         self,
@@ -85,23 +103,58 @@ class MixedMLP(nn.Module):
     ) -> Any:
         """Logits; see the class for shapes."""
         check_width(self.lin1, x)
-        z = multiply(x, self.lin1.weight, self.input_dropout if self.training else 0.0)
-        w = z.new_ones(self.K + 1) if step_weight is None else step_weight
+        w = self.lin1.weight.new_ones(self.K + 1) if step_weight is None else step_weight
         check_step_weight(w, self.K, x.size(0))
-        dtype = accumulation_dtype(z.dtype)
-        walk = as_graph(edge_index, edge_weight, x.size(0)).transition(self.normalization, dtype=dtype)
-        h = F.relu(_weighted_steps(walk, z, w.to(z) / (self.K + 1)))
+        walk = as_graph(edge_index, edge_weight, x.size(0)).transition(self.normalization, dtype=accumulation_dtype(x.dtype))
+        w, p = w / (self.K + 1), self.input_dropout if self.training else 0.0
+        if self.norms is None:
+            z = multiply(x, self.lin1.weight, p)
+            h = F.relu(_weighted_steps(walk, z, w.to(z)))
+        else:
+            z = multiply(x, self.lin1.weight) if return_embedding else None
+            h = self._normalized(x, walk, w, p)
         flat = dropout_linear(h.flatten(0, -2), self.lin2.weight, self.dropout, self.training)
         out = flat.unflatten(0, h.shape[:-1]) + self.lin2.bias
         return (out, z) if return_embedding else out
 
+    def _normalized(self, x: Tensor, walk: Graph, w: Tensor, p: float) -> Tensor:
+        """The hidden representation with batch norms, [..., N, hidden_channels]."""
+        steps = self._steps(x, walk)[:, : w.size(-1)]
+        draws = w if w.dim() == 3 else w.view(1, -1, w.size(-1))
+        mixed = draws.to(steps).transpose(0, 1) @ steps  # [N, draws, F]
+        if self.training and (rows := mixed.size(0) * mixed.size(1)) < 2:
+            raise GesmError(f"batch_norm takes its statistics from at least two rows, got {rows}; call .eval() first")
+        first, second = self.norms
+        h = second(F.relu(multiply(first(mixed.flatten(0, 1)), self.lin1.weight, p)))
+        h = h.unflatten(0, mixed.shape[:2]).transpose(0, 1)
+        return h if w.dim() == 3 else h[0]
+
+    def _steps(self, x: Tensor, walk: Graph) -> Tensor:
+        """P^k x of k = 0 ... K, [N, K + 1, F]; the last is remembered unless a gradient flows through it."""
+        keep = not torch.compiler.is_compiling() and is_constant(x) and is_constant(walk.weight)
+        if keep and self._remembered:
+            seen, version, over, steps = self._remembered
+            if seen() is x and version == x._version and over() is walk and steps.size(1) == self.K + 1:
+                return steps
+        with torch.inference_mode(False) if keep else nullcontext():  # what evaluation made serves the training step after it
+            steps = torch.stack(_walk(walk, x.to_dense() if x.layout is torch.sparse_csr else x, self.K), 1)
+        if keep:
+            self._remembered = (weakref.ref(x), x._version, weakref.ref(walk), steps)
+        return steps
+
+
+def _walk(walk: Graph, z: Tensor, K: int) -> list[Tensor]:
+    """z, P z, ..., P^K z."""
+    steps = [z]
+    for _ in range(K):
+        steps.append(spmm(walk, steps[-1]))
+    return steps
+
 
 def _weighted_steps(walk: Graph, z: Tensor, w: Tensor) -> Tensor:
     """sum over k of w_k P^k z, w [..., J + 1] as `step_weight`; several sums share the walk."""
-    steps = [z]
-    for _ in range(w.size(-1) - 1):
-        steps.append(spmm(walk, steps[-1]))
-    if w.dim() > 1 and w.size(-2) > 1:
+    steps = _walk(walk, z, w.size(-1) - 1)
+    if w.dim() > 1 and w.size(-2) != 1:
         return torch.einsum("...nk,knc->...nc", w, torch.stack(steps))
     out = (w.view(-1, w.size(-1)) @ torch.stack(steps).flatten(1)).unflatten(1, z.shape)
     return out if w.dim() == 3 else out[0]

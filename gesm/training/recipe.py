@@ -24,7 +24,7 @@ _STACK = ("hidden_channels", "num_layers", "dropout")
 MODELS = {
     "gesm": ("GESM", (*_SHARED, "heads", "attention_dropout", "score", "residual")),
     "gsm": ("GSM", _SHARED),
-    "mixed_mlp": ("MixedMLP", _SHARED[:-1]),
+    "mixed_mlp": ("MixedMLP", (*_SHARED[:-1], "batch_norm")),
     "sgc": ("SGC", ("K", "dropout")),
     "appnp": ("APPNP", ("hidden_channels", "K", "alpha", "dropout")),
     "gcn": ("GCN", _STACK),
@@ -64,6 +64,7 @@ class Recipe:
         normalization: Of the transition matrix.
         alpha: Weight of the first layer's output in every step (APPNP, GCNII).
         theta: Strength of GCNII's maps.
+        batch_norm: Normalise mixed features and hidden representation in batches (MixedMLP).
         residual: Add each node's own projection to what its attention gathers.
         num_layers: Stacked layers.
         skip_connections: Each layer adds a linear map of its input (GAT; ``residual`` is GESM's).
@@ -106,6 +107,7 @@ class Recipe:
     attention_dropout: float = _number(0.0, 0, 1)
     score: str = _choice("product", "product", "additive")
     normalization: str | None = _choice(None, "col", "row", "sym")
+    batch_norm: bool = _choice(False, True, False)
     residual: bool = _choice(True, True, False)
     alpha: float = _number(0.1, 0, 1, closed="[]")
     theta: float = _number(0.5, 0, closed="()")

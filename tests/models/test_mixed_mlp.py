@@ -1,3 +1,6 @@
+import pickle
+from copy import deepcopy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,12 +12,19 @@ from gesm import GesmError, Graph
 from gesm.models import MixedMLP
 
 
-@given(graphs(), st.sampled_from(["one", "node", "draws", "draws-node"]))
+def step_weight(kind, nodes):
+    shape = {"one": (), "node": (nodes,), "draws": (2, 1), "draws-node": (2, nodes)}[kind]
+    return torch.rand(*shape, 3, dtype=torch.float64)
+
+
+KINDS = st.sampled_from(["one", "node", "draws", "draws-node"])
+
+
+@given(graphs(), KINDS)
 def test_equals_the_dense_formula(graph, kind):
     model = MixedMLP(5, 8, 3, K=3).double()
     nodes = graph.num_nodes
-    x = torch.randn(nodes, 5, dtype=torch.float64)
-    weight = torch.rand(*{"one": (), "node": (nodes,), "draws": (2, 1), "draws-node": (2, nodes)}[kind], 3, dtype=torch.float64)
+    x, weight = torch.randn(nodes, 5, dtype=torch.float64), step_weight(kind, nodes)
     p = dense_transition(graph, "sym")
 
     def expected(w):
@@ -26,6 +36,67 @@ def test_equals_the_dense_formula(graph, kind):
     out, z = model(x.to_sparse_csr(), graph, step_weight=weight, return_embedding=True)
     assert_matches(out, expected(weight))
     assert_matches(z, x @ model.lin1.weight)
+
+
+@given(graphs(), KINDS, st.booleans(), st.booleans())
+def test_batch_norm_equals_the_dense_formula(graph, kind, training, sparse):
+    model, nodes = MixedMLP(5, 8, 3, K=3, batch_norm=True).double().train(training), graph.num_nodes
+    for norm in model.norms:
+        for t in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+            torch.nn.init.uniform_(t, 0.5, 2)
+    x, weight, p = torch.randn(nodes, 5, dtype=torch.float64), step_weight(kind, nodes), dense_transition(graph, "sym")
+    copy = [deepcopy(norm) for norm in model.norms]
+    mixed = sum(weight[..., k, None] * (torch.linalg.matrix_power(p, k) @ x) for k in range(3)) / 4
+    rows = mixed.flatten(0, -2)
+    given = x.to_sparse_csr() if sparse else x
+    if training and len(rows) < 2:
+        with pytest.raises(GesmError, match=f"at least two rows, got {len(rows)}"):
+            model(given, graph, step_weight=weight)
+        return
+    expected = copy[1](F.relu(copy[0](rows) @ model.lin1.weight)) @ model.lin2.weight.t() + model.lin2.bias
+    out, z = model(given, graph, step_weight=weight, return_embedding=True)
+    assert_matches(out, expected.unflatten(0, mixed.shape[:-1]), rtol=1e-7, atol=1e-9)
+    assert_matches(z, x @ model.lin1.weight)
+    for norm, other in zip(model.norms, copy, strict=True):
+        assert_matches(norm.running_var, other.running_var)
+
+
+def test_the_remembered_steps_follow_what_changes():
+    edges, x = torch.randint(9, (2, 30)), torch.rand(9, 5)
+    weight, graph = torch.rand(30), Graph(edges, None, 9)
+    model = MixedMLP(5, 8, 3, K=2, batch_norm=True).eval()
+
+    def fresh(*inputs):
+        return deepcopy(model)(*inputs)
+
+    with torch.inference_mode():
+        first = model(x, graph)
+    steps = model._steps(x, graph.transition("sym"))
+    assert model(x, graph).equal(first)
+    assert model._steps(x, graph.transition("sym")) is steps
+    assert deepcopy(model)._remembered == pickle.loads(pickle.dumps(model))._remembered == ()
+    x.mul_(2)
+    assert model(x, graph).equal(fresh(x, graph))
+    assert not model(x, graph).equal(first)
+    assert model(x, edges, weight).equal(fresh(x, edges, weight))
+    weight.mul_(torch.arange(30))
+    assert model(x, edges, weight).equal(fresh(x, edges, weight))
+    model.K = 1
+    assert model(x, graph).equal(fresh(x, graph))
+    model.train()(x, graph).sum().backward()
+    assert model.norms[0].weight.grad.abs().sum() > 0
+    before = model.eval()(x, graph)
+    model.reset_parameters()
+    assert model.norms[0].running_mean.equal(torch.zeros(5))
+    assert not model(x, graph).equal(before)
+
+
+def test_batch_norm_passes_gradients_to_features_and_edge_weights():
+    edges, model = torch.randint(6, (2, 12)), MixedMLP(-1, 4, 3, K=2, batch_norm=True)
+    x, weight = (torch.rand(*shape, dtype=torch.float64, requires_grad=True) for shape in ((6, 3), (12,)))
+    model = model.double()
+    assert torch.autograd.gradcheck(lambda x, w: model(x, edges, w), (x, weight))
+    assert torch.autograd.gradcheck(lambda w: model(x.detach(), edges, w), weight)
 
 
 @pytest.mark.parametrize("sparse", [False, True])
