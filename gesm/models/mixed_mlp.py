@@ -32,8 +32,8 @@ class MixedMLP(nn.Module):
     :class:`gesm.nn.HopSampling` the number of steps is the random augmentation that :class:`gesm.nn.HopConsistency`
     needs. It is computed as a walk of :math:`\mathbf{X} \mathbf{W}_1`, of hidden_channels columns.
 
-    With batch_norm the mixed features and the hidden representation are normalised in batches, each before its dropout, as
-    that paper has it for PubMed. Then the steps of X itself are needed; they are remembered,
+    With batch_norm "hidden" the hidden representation is normalised in batches after its relu, with "both" the mixed features
+    too, as that paper has it for PubMed. Then the steps of X itself are needed; they are remembered,
     :math:`(K + 1) |\mathcal{V}| F_{in}` numbers, for as long as x and the adjacency live unchanged.
 
     Args:
@@ -41,10 +41,10 @@ class MixedMLP(nn.Module):
         hidden_channels: Width between the two maps.
         out_channels: Number of classes or labels.
         K: Number of steps.
-        input_dropout: Dropout probability of X, with batch_norm of the mixed features.
+        input_dropout: Dropout probability of X, with batch_norm "both" of the mixed features.
         dropout: Dropout probability of the hidden representation.
         normalization: Of P, "col", "row" or "sym".
-        batch_norm: Normalise in batches; the statistics of a training step are those of all its rows, of all draws together.
+        batch_norm: "none", "hidden" or "both"; the statistics of a training step are those of all rows of all draws.
 
     Shapes:
         - **input:** node features :math:`(|\mathcal{V}|, F_{in})`, dense or torch.sparse CSR, the adjacency, and
@@ -64,7 +64,7 @@ class MixedMLP(nn.Module):
         input_dropout: float = 0.0,
         dropout: float = 0.0,
         normalization: str = "sym",
-        batch_norm: bool = False,
+        batch_norm: str = "none",
     ):
         super().__init__()
         for name, p in (("input_dropout", input_dropout), ("dropout", dropout)):
@@ -73,13 +73,16 @@ class MixedMLP(nn.Module):
         if K < 0:
             raise GesmError(f"K must be at least 0, got {K}")
         check_normalization(normalization)
+        if batch_norm not in ("none", "hidden", "both"):
+            raise GesmError(f"batch_norm must be one of 'none', 'hidden', 'both', got {batch_norm!r}")
         self.K, self.input_dropout, self.dropout, self.normalization = K, input_dropout, dropout, normalization
         self.lin1 = SparseLinear(in_channels, hidden_channels, bias=False, weight_initializer="glorot")
         self.lin2 = Linear(hidden_channels, out_channels, weight_initializer="glorot")
-        self.norms = None
-        if batch_norm:
-            first = nn.BatchNorm1d(in_channels) if in_channels > 0 else nn.LazyBatchNorm1d()
-            self.norms = nn.ModuleList([first, nn.BatchNorm1d(hidden_channels)])
+        self.input_norm = self.norm = None
+        if batch_norm == "both":
+            self.input_norm = nn.BatchNorm1d(in_channels) if in_channels > 0 else nn.LazyBatchNorm1d()
+        if batch_norm != "none":
+            self.norm = nn.BatchNorm1d(hidden_channels)
         self._remembered: tuple[Any, ...] = ()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -89,7 +92,7 @@ class MixedMLP(nn.Module):
         """Draws all parameters anew."""
         self.lin1.reset_parameters()
         self.lin2.reset_parameters()
-        for norm in self.norms or ():
+        for norm in filter(None, (self.input_norm, self.norm)):
             norm.reset_parameters()
 
     def forward(
@@ -107,25 +110,26 @@ class MixedMLP(nn.Module):
         check_step_weight(w, self.K, x.size(0))
         walk = as_graph(edge_index, edge_weight, x.size(0)).transition(self.normalization, dtype=accumulation_dtype(x.dtype))
         w, p = w / (self.K + 1), self.input_dropout if self.training else 0.0
-        if self.norms is None:
+        if self.norm is not None and self.training and (rows := x.size(0) * (w.size(0) if w.dim() == 3 else 1)) < 2:
+            raise GesmError(f"batch_norm takes its statistics from at least two rows, got {rows}; call .eval() first")
+        if self.input_norm is None:
             z = multiply(x, self.lin1.weight, p)
-            h = F.relu(_weighted_steps(walk, z, w.to(z)))
+            h = _weighted_steps(walk, z, w.to(z))
         else:
             z = multiply(x, self.lin1.weight) if return_embedding else None
             h = self._normalized(x, walk, w, p)
-        flat = dropout_linear(h.flatten(0, -2), self.lin2.weight, self.dropout, self.training)
+        flat = F.relu(h).flatten(0, -2)
+        flat = flat if self.norm is None else self.norm(flat)
+        flat = dropout_linear(flat, self.lin2.weight, self.dropout, self.training)
         out = flat.unflatten(0, h.shape[:-1]) + self.lin2.bias
         return (out, z) if return_embedding else out
 
     def _normalized(self, x: Tensor, walk: Graph, w: Tensor, p: float) -> Tensor:
-        """The hidden representation with batch norms, [..., N, hidden_channels]."""
+        """The mixed features normalised, dropped out and mapped, [..., N, hidden_channels]."""
         steps = self._steps(x, walk)[:, : w.size(-1)]
         draws = w if w.dim() == 3 else w.view(1, -1, w.size(-1))
         mixed = draws.to(steps).transpose(0, 1) @ steps  # [N, draws, F]
-        if self.training and (rows := mixed.size(0) * mixed.size(1)) < 2:
-            raise GesmError(f"batch_norm takes its statistics from at least two rows, got {rows}; call .eval() first")
-        first, second = self.norms
-        h = second(F.relu(multiply(first(mixed.flatten(0, 1)), self.lin1.weight, p)))
+        h = multiply(self.input_norm(mixed.flatten(0, 1)), self.lin1.weight, p)
         h = h.unflatten(0, mixed.shape[:2]).transpose(0, 1)
         return h if w.dim() == 3 else h[0]
 

@@ -64,7 +64,7 @@ class Recipe:
         normalization: Of the transition matrix.
         alpha: Weight of the first layer's output in every step (APPNP, GCNII).
         theta: Strength of GCNII's maps.
-        batch_norm: Normalise mixed features and hidden representation in batches (MixedMLP).
+        batch_norm: Normalise the ``hidden`` representation in batches, or with ``both`` the mixed features too (MixedMLP).
         residual: Add each node's own projection to what its attention gathers.
         num_layers: Stacked layers.
         skip_connections: Each layer adds a linear map of its input (GAT; ``residual`` is GESM's).
@@ -107,7 +107,7 @@ class Recipe:
     attention_dropout: float = _number(0.0, 0, 1)
     score: str = _choice("product", "product", "additive")
     normalization: str | None = _choice(None, "col", "row", "sym")
-    batch_norm: bool = _choice(False, True, False)
+    batch_norm: str = _choice("none", "none", "hidden", "both")
     residual: bool = _choice(True, True, False)
     alpha: float = _number(0.1, 0, 1, closed="[]")
     theta: float = _number(0.5, 0, closed="()")

@@ -38,14 +38,15 @@ def test_equals_the_dense_formula(graph, kind):
     assert_matches(z, x @ model.lin1.weight)
 
 
-@given(graphs(), KINDS, st.booleans(), st.booleans())
-def test_batch_norm_equals_the_dense_formula(graph, kind, training, sparse):
-    model, nodes = MixedMLP(5, 8, 3, K=3, batch_norm=True).double().train(training), graph.num_nodes
-    for norm in model.norms:
-        for t in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+@given(graphs(), KINDS, st.sampled_from(["hidden", "both"]), st.booleans(), st.booleans())
+def test_batch_norm_equals_the_dense_formula(graph, kind, which, training, sparse):
+    model, nodes = MixedMLP(5, 8, 3, K=3, batch_norm=which).double().train(training), graph.num_nodes
+    norms = [norm for norm in (model.input_norm, model.norm) if norm is not None]
+    for one in norms:
+        for t in (one.weight, one.bias, one.running_mean, one.running_var):
             torch.nn.init.uniform_(t, 0.5, 2)
     x, weight, p = torch.randn(nodes, 5, dtype=torch.float64), step_weight(kind, nodes), dense_transition(graph, "sym")
-    copy = [deepcopy(norm) for norm in model.norms]
+    input_norm, norm = (deepcopy(norm) or (lambda rows: rows) for norm in (model.input_norm, model.norm))
     mixed = sum(weight[..., k, None] * (torch.linalg.matrix_power(p, k) @ x) for k in range(3)) / 4
     rows = mixed.flatten(0, -2)
     given = x.to_sparse_csr() if sparse else x
@@ -53,18 +54,17 @@ def test_batch_norm_equals_the_dense_formula(graph, kind, training, sparse):
         with pytest.raises(GesmError, match=f"at least two rows, got {len(rows)}"):
             model(given, graph, step_weight=weight)
         return
-    expected = copy[1](F.relu(copy[0](rows) @ model.lin1.weight)) @ model.lin2.weight.t() + model.lin2.bias
+    expected = norm(F.relu(input_norm(rows) @ model.lin1.weight)) @ model.lin2.weight.t() + model.lin2.bias
     out, z = model(given, graph, step_weight=weight, return_embedding=True)
     assert_matches(out, expected.unflatten(0, mixed.shape[:-1]), rtol=1e-7, atol=1e-9)
     assert_matches(z, x @ model.lin1.weight)
-    for norm, other in zip(model.norms, copy, strict=True):
-        assert_matches(norm.running_var, other.running_var)
+    assert_matches(model.norm.running_var, norm.running_var)
 
 
 def test_the_remembered_steps_follow_what_changes():
     edges, x = torch.randint(9, (2, 30)), torch.rand(9, 5)
     weight, graph = torch.rand(30), Graph(edges, None, 9)
-    model = MixedMLP(5, 8, 3, K=2, batch_norm=True).eval()
+    model = MixedMLP(5, 8, 3, K=2, batch_norm="both").eval()
 
     def fresh(*inputs):
         return deepcopy(model)(*inputs)
@@ -84,15 +84,15 @@ def test_the_remembered_steps_follow_what_changes():
     model.K = 1
     assert model(x, graph).equal(fresh(x, graph))
     model.train()(x, graph).sum().backward()
-    assert model.norms[0].weight.grad.abs().sum() > 0
+    assert model.input_norm.weight.grad.abs().sum() > 0
     before = model.eval()(x, graph)
     model.reset_parameters()
-    assert model.norms[0].running_mean.equal(torch.zeros(5))
+    assert model.input_norm.running_mean.equal(torch.zeros(5))
     assert not model(x, graph).equal(before)
 
 
 def test_batch_norm_passes_gradients_to_features_and_edge_weights():
-    edges, model = torch.randint(6, (2, 12)), MixedMLP(-1, 4, 3, K=2, batch_norm=True)
+    edges, model = torch.randint(6, (2, 12)), MixedMLP(-1, 4, 3, K=2, batch_norm="both")
     x, weight = (torch.rand(*shape, dtype=torch.float64, requires_grad=True) for shape in ((6, 3), (12,)))
     model = model.double()
     assert torch.autograd.gradcheck(lambda x, w: model(x, edges, w), (x, weight))
@@ -119,6 +119,7 @@ def test_bad_settings_get_clear_errors():
     for options, message in (
         ({"dropout": 1}, r"dropout must be in \[0, 1\)"),
         ({"K": -1}, "K must be at least 0"),
+        ({"batch_norm": True}, "batch_norm must be one of 'none', 'hidden', 'both', got True"),
         ({"normalization": "foo"}, "normalization must be one of 'col', 'row', 'sym', got 'foo'"),
     ):
         with pytest.raises(GesmError, match=message):

@@ -111,7 +111,7 @@ HOPS = {"hop_sampling": "uniform", "consistency_draws": 2, "consistency_warmup":
         {**HOPS, "num_layers": 2},
         {**HOPS, "model": "gsm", "structure_weight": 0.0},
         {**HOPS, "model": "mixed_mlp", "input_dropout": 0.5},
-        {**HOPS, "model": "mixed_mlp", "input_dropout": 0.5, "batch_norm": True, "hop_per": "node"},
+        {**HOPS, "model": "mixed_mlp", "input_dropout": 0.5, "batch_norm": "both", "hop_per": "node"},
     ],
     ids=["hop", "gesm", "stack", "gsm", "mixed-mlp", "batch-norm"],
 )
