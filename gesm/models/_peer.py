@@ -46,7 +46,7 @@ class Peer(nn.Module):
     def reset_parameters(self) -> None:
         """Draws all parameters anew."""
         for module in self.modules():
-            if isinstance(module, (SparseLinear, Bias)):
+            if isinstance(module, (SparseLinear, Bias, nn.BatchNorm1d)):
                 module.reset_parameters()
 
 

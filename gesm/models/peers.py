@@ -10,6 +10,7 @@ Shapes:
     - **output:** logits :math:`(|\mathcal{V}|, F_{out})`
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -118,18 +119,31 @@ class GCN(Peer):
         out_channels: Number of classes or labels.
         num_layers: Number of layers.
         dropout: Dropout probability of each layer's input.
+        batch_norm: "hidden" normalises each hidden layer in batches before its relu, PyG's `norm="batch_norm"`; or "none".
     """
 
-    def __init__(self, in_channels: int, hidden_channels: int, out_channels: int, num_layers: int = 2, dropout: float = 0.0):
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        out_channels: int,
+        num_layers: int = 2,
+        dropout: float = 0.0,
+        batch_norm: str = "none",
+    ):
         super().__init__(num_layers, dropout, "num_layers")
+        if batch_norm not in ("none", "hidden"):
+            raise GesmError(f"batch_norm must be one of 'none', 'hidden', got {batch_norm!r}")
         self.convs = nn.ModuleList(_Conv(*w) for w in widths(in_channels, hidden_channels, out_channels, num_layers))
+        norm = nn.Identity if batch_norm == "none" else nn.BatchNorm1d
+        self.norms = nn.ModuleList(norm(hidden_channels) for _ in self.convs[1:])
 
     def forward(self, x: Tensor, edge_index: Any, edge_weight: Tensor | None = None) -> Tensor:
         """Logits."""
         walk = self.walk(x, edge_index, edge_weight)
-        *hidden, last = self.convs
-        for conv in hidden[: max(self.K - 1, 1)]:
-            x = F.relu_(conv(x, walk if self.K > 1 else None, self.p))
+        last, hidden = self.convs[-1], zip(self.convs[:-1], self.norms, strict=True)
+        for conv, norm in itertools.islice(hidden, max(self.K - 1, 1)):
+            x = F.relu_(norm(conv(x, walk if self.K > 1 else None, self.p)))
         return last(x, walk, self.p)
 
 

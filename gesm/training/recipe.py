@@ -27,7 +27,7 @@ MODELS = {
     "mixed_mlp": ("MixedMLP", (*_SHARED[:-1], "batch_norm")),
     "sgc": ("SGC", ("K", "dropout")),
     "appnp": ("APPNP", ("hidden_channels", "K", "alpha", "dropout")),
-    "gcn": ("GCN", _STACK),
+    "gcn": ("GCN", (*_STACK, "batch_norm")),
     "gat": ("GAT", (*_STACK, "heads", "skip_connections")),
     "gcnii": ("GCNII", (*_STACK, "alpha", "theta")),
     "mixhop": ("MixHop", _STACK),
@@ -64,7 +64,7 @@ class Recipe:
         normalization: Of the transition matrix.
         alpha: Weight of the first layer's output in every step (APPNP, GCNII).
         theta: Strength of GCNII's maps.
-        batch_norm: Normalise the ``hidden`` representation in batches, or with ``both`` the mixed features too (MixedMLP).
+        batch_norm: Normalise ``hidden`` layers in batches (GCN, MixedMLP), with ``both`` the mixed features too (MixedMLP).
         residual: Add each node's own projection to what its attention gathers.
         num_layers: Stacked layers.
         skip_connections: Each layer adds a linear map of its input (GAT; ``residual`` is GESM's).

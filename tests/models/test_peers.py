@@ -16,6 +16,7 @@ MODELS = {
     "sgc": lambda **o: SGC(6, 3, K=4, **o),
     "appnp": lambda **o: APPNP(6, 8, 3, K=4, alpha=0.2, **o),
     "gcn": lambda **o: GCN(6, 8, 3, num_layers=4, **o),
+    "gcn with batch norm": lambda **o: GCN(6, 8, 3, num_layers=4, batch_norm="hidden", **o),
     "gat": lambda **o: GAT(6, 8, 3, num_layers=4, heads=2, **o),
     "gat with skip connections": lambda **o: GAT(6, 8, 3, num_layers=4, heads=2, skip_connections=True, **o),
     "gcnii": lambda **o: GCNII(6, 8, 3, num_layers=4, alpha=0.2, theta=0.7, **o),
@@ -60,12 +61,17 @@ def test_appnp_is_pygs(edges, x):
     assert_matches(model(x, edges), twin(hidden, edges), rtol=1e-5, atol=1e-5)
 
 
-def test_gcn_is_pygs(edges, x):
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("norm", [None, "batch_norm"])
+def test_gcn_is_pygs(edges, x, norm, training):
     edges = edges[:, edges[0] != edges[1]]  # of a weighted self-loop PyG keeps the weight
     weight = torch.rand(edges.size(1)) + 0.1
-    model, twin = randomize(MODELS["gcn"]()), PyGGCN(6, 8, 4, 3).eval()
+    model = randomize(MODELS["gcn"](batch_norm="hidden" if norm else "none")).train(training)
+    twin = PyGGCN(6, 8, 4, 3, norm=norm).train(training)
     for own, other in zip(model.convs, twin.convs, strict=True):
         copy([(other.lin.weight, own.lin.weight.t()), (other.bias, own.bias.bias)])
+    for own, other in zip(model.norms, twin.norms[:-1], strict=True) if norm else ():
+        other.module.load_state_dict(own.state_dict())
     assert_matches(model(x, edges, weight), twin(x, edges, weight), rtol=1e-5, atol=1e-5)
 
 
