@@ -127,7 +127,7 @@ class MixedMLP(nn.Module):
     def _normalized(self, x: Tensor, walk: Graph, w: Tensor, p: float) -> Tensor:
         """The mixed features normalised, dropped out and mapped, [..., N, hidden_channels]."""
         steps = self._steps(x, walk)[:, : w.size(-1)]
-        draws = w if w.dim() == 3 else w.view(1, -1, w.size(-1))
+        draws = w if w.dim() == 3 else w.reshape(1, -1, w.size(-1))
         mixed = draws.to(steps).transpose(0, 1) @ steps  # [N, draws, F]
         h = multiply(self.input_norm(mixed.flatten(0, 1)), self.lin1.weight, p)
         h = h.unflatten(0, mixed.shape[:2]).transpose(0, 1)
@@ -160,5 +160,5 @@ def _weighted_steps(walk: Graph, z: Tensor, w: Tensor) -> Tensor:
     steps = _walk(walk, z, w.size(-1) - 1)
     if w.dim() > 1 and w.size(-2) != 1:
         return torch.einsum("...nk,knc->...nc", w, torch.stack(steps))
-    out = (w.view(-1, w.size(-1)) @ torch.stack(steps).flatten(1)).unflatten(1, z.shape)
+    out = (w.reshape(-1, w.size(-1)) @ torch.stack(steps).flatten(1)).unflatten(1, z.shape)
     return out if w.dim() == 3 else out[0]
