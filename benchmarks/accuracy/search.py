@@ -101,8 +101,11 @@ def _propose(lines: list[dict[str, Any]], number: int, distributions: dict[str, 
 
 
 def _effective(params: dict[str, Any]) -> dict[str, Any]:
-    """What of a setting changes the training: without a structure loss its beta does not."""
-    return params if params.get("structure_weight") else {k: v for k, v in params.items() if k != "structure_beta"}
+    """What of a setting changes the training: not the beta of no structure loss, nor for whom depths are drawn if none are."""
+    idle = set() if params.get("structure_weight") else {"structure_beta"}
+    if params.get("hop_sampling") == "none":
+        idle.add("hop_per")
+    return {key: value for key, value in params.items() if key not in idle}
 
 
 def _finalists(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:

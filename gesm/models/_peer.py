@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.nn import BatchNorm
 from torch_geometric.nn.inits import zeros
 
 from gesm.adjacency import as_graph
@@ -46,7 +47,7 @@ class Peer(nn.Module):
     def reset_parameters(self) -> None:
         """Draws all parameters anew."""
         for module in self.modules():
-            if isinstance(module, (SparseLinear, Bias, nn.BatchNorm1d)):
+            if isinstance(module, (SparseLinear, Bias, BatchNorm)):
                 module.reset_parameters()
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+from torch_geometric.nn import BatchNorm
 from torch_geometric.nn.dense.linear import Linear
 
 from gesm.adjacency import as_graph, is_constant
@@ -19,6 +21,8 @@ from gesm.ops import dropout_linear, spmm
 from gesm.ops._checks import accumulation_dtype
 
 __all__ = ["MixedMLP"]
+
+_remembered = WeakTensorKeyDictionary()
 
 
 class MixedMLP(nn.Module):
@@ -33,18 +37,20 @@ class MixedMLP(nn.Module):
     needs. It is computed as a walk of :math:`\mathbf{X} \mathbf{W}_1`, of hidden_channels columns.
 
     With batch_norm "hidden" the hidden representation is normalised in batches after its relu, with "both" the mixed features
-    too, as that paper has it for PubMed. Then the steps of X itself are needed; they are remembered,
-    :math:`(K + 1) |\mathcal{V}| F_{in}` numbers, for as long as x and the adjacency live unchanged.
+    too, as that paper has it for PubMed. With "both" the steps of X itself are walked; they are remembered,
+    :math:`(K + 1) |\mathcal{V}| F_{in}` numbers, for as long as x lives unchanged and without a gradient (under torch.compile
+    they are not).
 
     Args:
-        in_channels: Size of each input sample, or :obj:`-1`.
+        in_channels: Size of each input sample, or, but for batch_norm "both", :obj:`-1`.
         hidden_channels: Width between the two maps.
         out_channels: Number of classes or labels.
         K: Number of steps.
         input_dropout: Dropout probability of X, with batch_norm "both" of the mixed features.
         dropout: Dropout probability of the hidden representation.
         normalization: Of P, "col", "row" or "sym".
-        batch_norm: "none", "hidden" or "both"; the statistics of a training step are those of all rows of all draws.
+        batch_norm: "none", "hidden" or "both"; the statistics of a training step are those of all rows of all draws, of a
+            single row the running ones.
 
     Shapes:
         - **input:** node features :math:`(|\mathcal{V}|, F_{in})`, dense or torch.sparse CSR, the adjacency, and
@@ -75,18 +81,13 @@ class MixedMLP(nn.Module):
         check_normalization(normalization)
         if batch_norm not in ("none", "hidden", "both"):
             raise GesmError(f"batch_norm must be one of 'none', 'hidden', 'both', got {batch_norm!r}")
+        if batch_norm == "both" and in_channels < 1:
+            raise GesmError(f"batch_norm='both' needs in_channels, the number of features, got {in_channels}")
         self.K, self.input_dropout, self.dropout, self.normalization = K, input_dropout, dropout, normalization
         self.lin1 = SparseLinear(in_channels, hidden_channels, bias=False, weight_initializer="glorot")
         self.lin2 = Linear(hidden_channels, out_channels, weight_initializer="glorot")
-        self.input_norm = self.norm = None
-        if batch_norm == "both":
-            self.input_norm = nn.BatchNorm1d(in_channels) if in_channels > 0 else nn.LazyBatchNorm1d()
-        if batch_norm != "none":
-            self.norm = nn.BatchNorm1d(hidden_channels)
-        self._remembered: tuple[Any, ...] = ()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_remembered": ()}
+        self.input_norm = BatchNorm(in_channels, allow_single_element=True) if batch_norm == "both" else None
+        self.norm = BatchNorm(hidden_channels, allow_single_element=True) if batch_norm != "none" else None
 
     def reset_parameters(self) -> None:
         """Draws all parameters anew."""
@@ -109,9 +110,7 @@ class MixedMLP(nn.Module):
         w = self.lin1.weight.new_ones(self.K + 1) if step_weight is None else step_weight
         check_step_weight(w, self.K, x.size(0))
         walk = as_graph(edge_index, edge_weight, x.size(0)).transition(self.normalization, dtype=accumulation_dtype(x.dtype))
-        w, p = w / (self.K + 1), self.input_dropout if self.training else 0.0
-        if self.norm is not None and self.training and (rows := x.size(0) * (w.size(0) if w.dim() == 3 else 1)) < 2:
-            raise GesmError(f"batch_norm takes its statistics from at least two rows, got {rows}; call .eval() first")
+        w, p = w.to(self.lin1.weight) / (self.K + 1), self.input_dropout if self.training else 0.0
         if self.input_norm is None:
             z = multiply(x, self.lin1.weight, p)
             h = _weighted_steps(walk, z, w.to(z))
@@ -126,25 +125,26 @@ class MixedMLP(nn.Module):
 
     def _normalized(self, x: Tensor, walk: Graph, w: Tensor, p: float) -> Tensor:
         """The mixed features normalised, dropped out and mapped, [..., N, hidden_channels]."""
-        steps = self._steps(x, walk)[:, : w.size(-1)]
+        steps = _steps(x, walk, self.K)[:, : w.size(-1)]
         draws = w if w.dim() == 3 else w.reshape(1, -1, w.size(-1))
         mixed = draws.to(steps).transpose(0, 1) @ steps  # [N, draws, F]
         h = multiply(self.input_norm(mixed.flatten(0, 1)), self.lin1.weight, p)
         h = h.unflatten(0, mixed.shape[:2]).transpose(0, 1)
         return h if w.dim() == 3 else h[0]
 
-    def _steps(self, x: Tensor, walk: Graph) -> Tensor:
-        """P^k x of k = 0 ... K, [N, K + 1, F]; the last is remembered unless a gradient flows through it."""
-        keep = not torch.compiler.is_compiling() and is_constant(x) and is_constant(walk.weight)
-        if keep and self._remembered:
-            seen, version, over, steps = self._remembered
-            if seen() is x and version == x._version and over() is walk and steps.size(1) == self.K + 1:
-                return steps
-        with torch.inference_mode(False) if keep else nullcontext():  # what evaluation made serves the training step after it
-            steps = torch.stack(_walk(walk, x.to_dense() if x.layout is torch.sparse_csr else x, self.K), 1)
-        if keep:
-            self._remembered = (weakref.ref(x), x._version, weakref.ref(walk), steps)
-        return steps
+
+def _steps(x: Tensor, walk: Graph, K: int) -> Tensor:
+    """P^k x of k = 0 ... K, [N, K + 1, F]; of each x the last are remembered unless a gradient flows through them."""
+    keep = not torch.compiler.is_compiling() and is_constant(x) and is_constant(walk.weight)
+    if keep and x in _remembered:
+        version, over, steps = _remembered[x]
+        if version == x._version and over() is walk and steps.size(1) > K:
+            return steps
+    with torch.inference_mode(False) if keep else nullcontext():  # what evaluation made serves the training step after it
+        steps = torch.stack(_walk(walk, x.to_dense(), K), 1)
+    if keep:
+        _remembered[x] = (x._version, weakref.ref(walk), steps)
+    return steps
 
 
 def _walk(walk: Graph, z: Tensor, K: int) -> list[Tensor]:

@@ -10,7 +10,6 @@ Shapes:
     - **output:** logits :math:`(|\mathcal{V}|, F_{out})`
 """
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch_geometric.nn import BatchNorm
 from torch_geometric.nn.inits import glorot
 
 from gesm.errors import GesmError
@@ -135,14 +135,16 @@ class GCN(Peer):
         if batch_norm not in ("none", "hidden"):
             raise GesmError(f"batch_norm must be one of 'none', 'hidden', got {batch_norm!r}")
         self.convs = nn.ModuleList(_Conv(*w) for w in widths(in_channels, hidden_channels, out_channels, num_layers))
-        norm = nn.Identity if batch_norm == "none" else nn.BatchNorm1d
-        self.norms = nn.ModuleList(norm(hidden_channels) for _ in self.convs[1:])
+        self.norms = nn.ModuleList(
+            nn.Identity() if batch_norm == "none" else BatchNorm(hidden_channels, allow_single_element=True)
+            for _ in self.convs[1:]
+        )
 
     def forward(self, x: Tensor, edge_index: Any, edge_weight: Tensor | None = None) -> Tensor:
         """Logits."""
         walk = self.walk(x, edge_index, edge_weight)
-        last, hidden = self.convs[-1], zip(self.convs[:-1], self.norms, strict=True)
-        for conv, norm in itertools.islice(hidden, max(self.K - 1, 1)):
+        *hidden, last = self.convs
+        for conv, norm in [*zip(hidden, self.norms, strict=True)][: max(self.K - 1, 1)]:
             x = F.relu_(norm(conv(x, walk if self.K > 1 else None, self.p)))
         return last(x, walk, self.p)
 

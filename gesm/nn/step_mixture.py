@@ -228,11 +228,13 @@ class StepMixture(MessagePassing):
 
 def check_step_weight(step_weight: Tensor, K: int, num_nodes: int) -> None:
     """step_weight is [J + 1], [N, J + 1], [S, 1, J + 1] or [S, N, J + 1] with J <= K, of floating point."""
+    is_real = isinstance(step_weight, Tensor) and step_weight.is_floating_point()
+    shape = list(step_weight.shape) if is_real else []
+    rows_fit = len(shape) < 2 or shape[-2] == num_nodes or (len(shape) == 3 and shape[-2] == 1)
+    if 1 <= len(shape) <= 3 and 1 <= shape[-1] <= K + 1 and rows_fit:
+        return  # before any text with num_nodes in it, which would bind a traced graph to that size
     allowed = f"[J + 1], [{num_nodes}, J + 1], [S, 1, J + 1] or [S, {num_nodes}, J + 1] with J at most K={K}"
-    if not isinstance(step_weight, Tensor) or not step_weight.is_floating_point():
+    if not is_real:
         found = getattr(step_weight, "dtype", type(step_weight).__name__)
         raise GesmError(f"step_weight must be a floating-point tensor {allowed}, got {found}")
-    shape = list(step_weight.shape)
-    rows_fit = len(shape) < 2 or shape[-2] == num_nodes or (len(shape) == 3 and shape[-2] == 1)
-    if not 1 <= len(shape) <= 3 or not 1 <= shape[-1] <= K + 1 or not rows_fit:
-        raise GesmError(f"step_weight must have shape {allowed}, got {shape}")
+    raise GesmError(f"step_weight must have shape {allowed}, got {shape}")

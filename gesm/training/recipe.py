@@ -57,7 +57,7 @@ class Recipe:
         hidden_channels: Width of one head.
         heads: Attention heads.
         K: Random-walk steps of the mixture.
-        input_dropout: Rate on x.
+        input_dropout: Rate on x, with ``batch_norm: both`` on the mixed features.
         dropout: Rate on the input of the mixture, or of the last map.
         attention_dropout: Rate on the attention weights.
         score: Attention score.
@@ -149,6 +149,10 @@ class Recipe:
             raise GesmError(
                 f"structure_weight={self.structure_weight:g} needs a model with an embedding, one of {', '.join(_EMBEDDING)}; "
                 f"{self.model} has none"
+            )
+        if self.batch_norm == "both" and self.model != "mixed_mlp":
+            raise GesmError(
+                f"batch_norm=both needs mixed_mlp, whose features are mixed; for {self.model} set it to hidden or none"
             )
         if self.consistency_draws > 1 and self.hop_sampling == "none":
             raise GesmError(

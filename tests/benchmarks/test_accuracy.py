@@ -131,13 +131,21 @@ def test_the_readme_has_the_table_of_the_committed_cells(tmp_path):
     assert (folder / "accuracy.md").read_text() == (program.RESULTS / "accuracy.md").read_text()
 
 
-def test_no_setting_is_tried_twice_in_effect(tmp_path, trained, monkeypatch):
-    small = {"structure_weight": [0.0, 1.0], "structure_beta": [0.5, 1.0], "dropout": [0.3, 0.5]}
+@pytest.mark.parametrize(
+    ("model", "switch", "off", "idle"),
+    [
+        ("gsm", {"structure_weight": [0.0, 1.0]}, 0.0, {"structure_beta": [0.5, 1.0]}),
+        ("mixed_mlp", {"hop_sampling": ["none", "uniform"]}, "none", {"hop_per": ["forward", "node"]}),
+    ],
+)
+def test_no_setting_is_tried_twice_in_effect(tmp_path, trained, monkeypatch, model, switch, off, idle):
+    small = switch | idle | {"dropout": [0.3, 0.5]}
     monkeypatch.setattr(search, "space", lambda *_: small)
     monkeypatch.setattr(search, "first", lambda *_: {key: values[0] for key, values in small.items()})
-    search.search(CITESEER, "gsm", tmp_path / "s.jsonl", Here(), 6, 1)
+    search.search(CITESEER, model, tmp_path / "s.jsonl", Here(), 6, 1)
     tried = [line["params"] for line in jsonl.read(tmp_path / "s.jsonl") if line["seeds"] == [0]]
-    assert len({(p["structure_weight"], p["structure_weight"] and p["structure_beta"], p["dropout"]) for p in tried}) == 6
+    (key,), (other,) = switch, idle
+    assert len({(p[key], p[key] != off and p[other], p["dropout"]) for p in tried}) == 6
 
 
 def test_a_killed_search_goes_on(tmp_path, trained):

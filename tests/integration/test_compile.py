@@ -7,7 +7,7 @@ from strategies import assert_matches
 from torch_geometric.nn import APPNP
 
 from gesm import Graph
-from gesm.models import GESM, GSM
+from gesm.models import GESM, GSM, MixedMLP
 from gesm.nn import EntityAttention, GESMConv, HopSampling, StepMixture
 from gesm.ops import spmm, use_backend
 
@@ -21,6 +21,7 @@ LAYERS = {
     "conv": lambda: GESMConv(6, 4, 3, K=4, heads=2),
     "gesm": lambda: GESM(6, 4, 3, K=4, heads=2),
     "gsm": lambda: GSM(6, 8, 3, K=4),
+    "mixed-mlp": lambda: MixedMLP(6, 8, 3, K=4, batch_norm="both"),
 }
 
 

@@ -1,4 +1,5 @@
-import pickle
+import gc
+import weakref
 from copy import deepcopy
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from strategies import assert_matches, dense_transition, graphs, star
 
 from gesm import GesmError, Graph
-from gesm.models import MixedMLP
+from gesm.models import MixedMLP, mixed_mlp
 
 
 def step_weight(kind, nodes):
@@ -38,27 +39,23 @@ def test_equals_the_dense_formula(graph, kind):
     assert_matches(z, x @ model.lin1.weight)
 
 
-@given(graphs(), KINDS, st.sampled_from(["hidden", "both"]), st.booleans(), st.booleans())
+@given(graphs(), st.one_of(KINDS, st.just("all")), st.sampled_from(["hidden", "both"]), st.booleans(), st.booleans())
 def test_batch_norm_equals_the_dense_formula(graph, kind, which, training, sparse):
     model, nodes = MixedMLP(5, 8, 3, K=3, batch_norm=which).double().train(training), graph.num_nodes
-    norms = [norm for norm in (model.input_norm, model.norm) if norm is not None]
-    for one in norms:
-        for t in (one.weight, one.bias, one.running_mean, one.running_var):
-            torch.nn.init.uniform_(t, 0.5, 2)
-    x, weight, p = torch.randn(nodes, 5, dtype=torch.float64), step_weight(kind, nodes), dense_transition(graph, "sym")
-    input_norm, norm = (deepcopy(norm) or (lambda rows: rows) for norm in (model.input_norm, model.norm))
-    mixed = sum(weight[..., k, None] * (torch.linalg.matrix_power(p, k) @ x) for k in range(3)) / 4
-    rows = mixed.flatten(0, -2)
-    given = x.to_sparse_csr() if sparse else x
-    if training and len(rows) < 2:
-        with pytest.raises(GesmError, match=f"at least two rows, got {len(rows)}"):
-            model(given, graph, step_weight=weight)
-        return
-    expected = norm(F.relu(input_norm(rows) @ model.lin1.weight)) @ model.lin2.weight.t() + model.lin2.bias
-    out, z = model(given, graph, step_weight=weight, return_embedding=True)
-    assert_matches(out, expected.unflatten(0, mixed.shape[:-1]), rtol=1e-7, atol=1e-9)
+    for norm in (model.input_norm, model.norm):
+        for t in norm.state_dict().values() if norm else ():
+            torch.nn.init.uniform_(t, 0.5, 2) if t.is_floating_point() else None
+    before = deepcopy(model)
+    x, p = torch.randn(nodes, 5, dtype=torch.float64), dense_transition(graph, "sym")
+    weight = None if kind == "all" else step_weight(kind, nodes)
+    w = torch.ones(4, dtype=torch.float64) if weight is None else weight
+    mixed = sum(w[..., k, None] * (torch.linalg.matrix_power(p, k) @ x) for k in range(w.size(-1))) / 4
+    rows = mixed.flatten(0, -2) if which == "hidden" else before.input_norm(mixed.flatten(0, -2))
+    expected = before.lin2(before.norm(F.relu(rows @ before.lin1.weight))).unflatten(0, mixed.shape[:-1])
+    out, z = model(x.to_sparse_csr() if sparse else x, graph, step_weight=weight, return_embedding=True)
+    assert_matches(out, expected, rtol=1e-7, atol=1e-9)
     assert_matches(z, x @ model.lin1.weight)
-    assert_matches(model.norm.running_var, norm.running_var)
+    torch.testing.assert_close(model.state_dict(), before.state_dict(), rtol=1e-7, atol=1e-9)
 
 
 def test_the_remembered_steps_follow_what_changes():
@@ -66,33 +63,42 @@ def test_the_remembered_steps_follow_what_changes():
     weight, graph = torch.rand(30), Graph(edges, None, 9)
     model = MixedMLP(5, 8, 3, K=2, batch_norm="both").eval()
 
-    def fresh(*inputs):
-        return deepcopy(model)(*inputs)
+    def fresh(x, *adjacency):
+        return model(x.clone(), *adjacency)
 
     with torch.inference_mode():
         first = model(x, graph)
-    steps = model._steps(x, graph.transition("sym"))
+    _, _, steps = mixed_mlp._remembered[x]
     assert model(x, graph).equal(first)
-    assert model._steps(x, graph.transition("sym")) is steps
-    assert deepcopy(model)._remembered == pickle.loads(pickle.dumps(model))._remembered == ()
+    assert mixed_mlp._remembered[x][2] is steps
     x.mul_(2)
     assert model(x, graph).equal(fresh(x, graph))
     assert not model(x, graph).equal(first)
     assert model(x, edges, weight).equal(fresh(x, edges, weight))
     weight.mul_(torch.arange(30))
     assert model(x, edges, weight).equal(fresh(x, edges, weight))
-    model.K = 1
-    assert model(x, graph).equal(fresh(x, graph))
+    for model.K in (1, 3):
+        assert model(x, graph).equal(fresh(x, graph))
     model.train()(x, graph).sum().backward()
-    assert model.input_norm.weight.grad.abs().sum() > 0
+    assert model.input_norm.module.weight.grad.abs().sum() > 0
     before = model.eval()(x, graph)
     model.reset_parameters()
-    assert model.input_norm.running_mean.equal(torch.zeros(5))
+    assert model.input_norm.module.running_mean.equal(torch.zeros(5))
     assert not model(x, graph).equal(before)
 
 
+@pytest.mark.parametrize("layout", [torch.strided, torch.sparse_csr, torch.sparse_coo])
+def test_the_remembered_steps_go_with_the_features(layout):
+    graph, x = Graph(torch.randint(9, (2, 30)), None, 9), torch.rand(9, 5).to_sparse(layout=layout)
+    result = MixedMLP(5, 8, 3, K=2, batch_norm="both")(x, graph)
+    steps = weakref.ref(mixed_mlp._remembered[x][2])
+    del x, result
+    gc.collect()
+    assert steps() is None
+
+
 def test_batch_norm_passes_gradients_to_features_and_edge_weights():
-    edges, model = torch.randint(6, (2, 12)), MixedMLP(-1, 4, 3, K=2, batch_norm="both")
+    edges, model = torch.randint(6, (2, 12)), MixedMLP(3, 4, 3, K=2, batch_norm="both")
     x, weight = (torch.rand(*shape, dtype=torch.float64, requires_grad=True) for shape in ((6, 3), (12,)))
     model = model.double()
     assert torch.autograd.gradcheck(lambda x, w: model(x, edges, w), (x, weight))
@@ -119,11 +125,12 @@ def test_bad_settings_get_clear_errors():
     for options, message in (
         ({"dropout": 1}, r"dropout must be in \[0, 1\)"),
         ({"K": -1}, "K must be at least 0"),
+        ({"batch_norm": "both", "in_channels": -1}, "batch_norm='both' needs in_channels, the number of features, got -1"),
         ({"batch_norm": True}, "batch_norm must be one of 'none', 'hidden', 'both', got True"),
         ({"normalization": "foo"}, "normalization must be one of 'col', 'row', 'sym', got 'foo'"),
     ):
         with pytest.raises(GesmError, match=message):
-            MixedMLP(5, 8, 3, **options)
+            MixedMLP(**{"in_channels": 5, "hidden_channels": 8, "out_channels": 3} | options)
 
 
 @pytest.mark.parametrize("normalization", ["col", "sym"])

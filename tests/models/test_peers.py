@@ -70,9 +70,14 @@ def test_gcn_is_pygs(edges, x, norm, training):
     twin = PyGGCN(6, 8, 4, 3, norm=norm).train(training)
     for own, other in zip(model.convs, twin.convs, strict=True):
         copy([(other.lin.weight, own.lin.weight.t()), (other.bias, own.bias.bias)])
-    for own, other in zip(model.norms, twin.norms[:-1], strict=True) if norm else ():
-        other.module.load_state_dict(own.state_dict())
+    norms = [*zip(model.norms, twin.norms[:-1], strict=True)] if norm else []
+    for own, other in norms:
+        torch.nn.init.uniform_(own.module.running_mean, 0.5, 2)
+        torch.nn.init.uniform_(own.module.running_var, 0.5, 2)
+        other.load_state_dict(own.state_dict())
     assert_matches(model(x, edges, weight), twin(x, edges, weight), rtol=1e-5, atol=1e-5)
+    for own, other in norms:
+        torch.testing.assert_close(own.state_dict(), other.state_dict(), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("skip", [False, True])

@@ -42,6 +42,7 @@ MODULES = {
     "gesm-stack": lambda: GESM(6, 4, 3, K, heads=2, num_layers=2),
     "gsm": lambda: GSM(6, 8, 3, K),
     "mixed-mlp": lambda: MixedMLP(6, 8, 3, K),
+    "mixed-mlp-norms": lambda: MixedMLP(6, 8, 3, K, batch_norm="both"),
     "appnp": lambda: APPNP(K, alpha=0.1),
     "sgc": lambda: SGConv(6, 3, K),
     "ssgc": lambda: SSGConv(6, 3, alpha=0.1, K=K),

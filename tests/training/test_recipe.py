@@ -68,6 +68,7 @@ def test_what_is_left_out_is_the_constructors():
         ("model: mixed_mlp\nheads: 8", "mixed_mlp has no key 'heads'"),
         ("alpha: 0.5", "gesm has no key 'alpha'"),
         ("model: gcn\nnormalization: sym", "gcn has no key 'normalization'"),
+        ("model: gcn\nbatch_norm: both", "batch_norm=both needs mixed_mlp, whose features are mixed; for gcn set it to hidden"),
         ("model: gcn\nstructure_weight: 1", "needs a model with an embedding, one of gesm, gsm, mixed_mlp; gcn has none"),
         ("input_weight_decay: -1", "input_weight_decay must be a number in [0, inf), got -1"),
         ("patience: 2\neval_every: 3", "eval_every (3) must not exceed patience (2)"),
