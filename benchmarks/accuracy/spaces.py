@@ -81,34 +81,30 @@ _LARGE: dict[str, Space] = {
     "gcnii": {"num_layers": [4, 8, 16], "weight_decay": [5e-5, 5e-4, 5e-3, 1e-2]},
 }
 # MixedMLP's second searches, around what trials by hand liked on validation (NOTES.md), on PubMed a setting near GRAND's.
-_PUBMED: dict[str, Space] = {
-    "mixed_mlp": {
-        "hidden_channels": [32],
-        "K": [4, 5, 6],
-        "lr": [0.1, 0.2, 0.3],
-        "weight_decay": [5e-4, 1e-3],
-        "input_dropout": [0.4, 0.6, 0.8],
-        "dropout": [0.6, 0.8],
-        "feature_normalization": ["row"],
-        "hop_per": ["node"],
-        "consistency_draws": [2],
-        "consistency_weight": [0.5, 1.0, 1.5],
-        "consistency_temperature": [0.2, 0.3],
-    }
+_PUBMED: Space = {
+    "hidden_channels": [32],
+    "K": [4, 5, 6],
+    "lr": [0.1, 0.2, 0.3],
+    "weight_decay": [5e-4, 1e-3],
+    "input_dropout": [0.4, 0.6, 0.8],
+    "dropout": [0.6, 0.8],
+    "feature_normalization": ["row"],
+    "hop_per": ["node"],
+    "consistency_draws": [2],
+    "consistency_weight": [0.5, 1.0, 1.5],
+    "consistency_temperature": [0.2, 0.3],
 }
-_SHARES: dict[str, Space] = {
-    "mixed_mlp": {
-        "hidden_channels": [128, 256, 512],
-        "K": [1, 2, 4],
-        "batch_norm": ["none", "hidden"],
-        "hop_sampling": ["none", "uniform"],
-        "consistency_draws": [1],
-        "consistency_weight": [1.0],
-        "consistency_temperature": [0.5],
-        "consistency_warmup": [0],
-    },
+_SHARES: Space = {
+    "hidden_channels": [128, 256, 512],
+    "K": [1, 2, 4],
+    "batch_norm": ["none", "hidden"],
+    "hop_sampling": ["none", "uniform"],
+    "consistency_draws": [1],
+    "consistency_weight": [1.0],
+    "consistency_temperature": [0.5],
+    "consistency_warmup": [0],
 }
-_PUBMED_BASE = {"mixed_mlp": {"batch_norm": "both", "patience": 100}}
+_PUBMED_BASE = {"batch_norm": "both", "patience": 100}
 _PUBMED_FIRST = {
     "feature_normalization": "row",
     "K": 5,
@@ -257,17 +253,17 @@ def space(column: Column, model: str) -> Space:
 
 def _second(column: Column, model: str) -> tuple[Space, dict[str, Any]]:
     """What a second search changes in the space, and where it begins."""
-    if column.name == "pubmed" and model in _PUBMED:
-        return _PUBMED[model], _PUBMED_FIRST
-    if column in SHARES and model in _SHARES:
-        return _SHARES[model], _SHARES_FIRST
+    if model == "mixed_mlp" and column.name == "pubmed":
+        return _PUBMED, _PUBMED_FIRST
+    if model == "mixed_mlp" and column in SHARES:
+        return _SHARES, _SHARES_FIRST
     return {}, {}
 
 
 def base_recipe(column: Column, model: str) -> Recipe:
     """The values that a search does not change."""
     shorter = {} if _is_planetoid(column) else _SHORTER
-    pubmed = _PUBMED_BASE.get(model, {}) if column.name == "pubmed" else {}
+    pubmed = _PUBMED_BASE if model == "mixed_mlp" and column.name == "pubmed" else {}
     return Recipe(**({"model": model} | _FIXED | _BASE.get(model, {}) | shorter | pubmed))
 
 

@@ -43,8 +43,8 @@ def test_equals_the_dense_formula(graph, kind):
 def test_batch_norm_equals_the_dense_formula(graph, kind, which, training, sparse):
     model, nodes = MixedMLP(5, 8, 3, K=3, batch_norm=which).double().train(training), graph.num_nodes
     for norm in (model.input_norm, model.norm):
-        for t in norm.state_dict().values() if norm else ():
-            torch.nn.init.uniform_(t, 0.5, 2) if t.is_floating_point() else None
+        for t in (*norm.parameters(), norm.module.running_mean, norm.module.running_var) if norm else ():
+            torch.nn.init.uniform_(t, 0.5, 2)
     before = deepcopy(model)
     x, p = torch.randn(nodes, 5, dtype=torch.float64), dense_transition(graph, "sym")
     weight = None if kind == "all" else step_weight(kind, nodes)
