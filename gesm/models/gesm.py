@@ -16,7 +16,8 @@ class GESM(nn.Module):
     r"""The model of the `"Graphs, Entities, and Step Mixture" <https://arxiv.org/abs/2005.08485>`_ paper.
 
     One :class:`gesm.nn.GESMConv` (as published), or a stack of `num_layers` with
-    :math:`\mathbf{X}^{(l+1)} = \mathrm{elu}(\mathrm{GESMConv}(\mathbf{X}^{(l)}))` of width heads * hidden_channels between.
+    :math:`\mathbf{X}^{(l+1)} = \mathrm{elu}(\mathrm{GESMConv}(\mathbf{X}^{(l)}))` of width heads * hidden_channels between,
+    with layer_norm :math:`\mathrm{elu}(\mathrm{LayerNorm}(\mathrm{GESMConv}(\mathbf{X}^{(l)})))`, each node over its channels.
 
     Args:
         in_channels: Size of each input sample, or :obj:`-1`.
@@ -31,6 +32,7 @@ class GESM(nn.Module):
         normalization: Of P, "col", "row" or "sym".
         num_layers: Number of layers.
         input_dropout: Dropout probability of the input of every layer.
+        layer_norm: Whether to normalise the hidden layers of a stack.
 
     Shapes:
         - **input:** node features :math:`(|\mathcal{V}|, F_{in})`, dense or torch.sparse CSR, the adjacency, and
@@ -53,6 +55,7 @@ class GESM(nn.Module):
         normalization: str = "col",
         num_layers: int = 1,
         input_dropout: float = 0.0,
+        layer_norm: bool = False,
     ):
         super().__init__()
         if num_layers < 1:
@@ -63,6 +66,7 @@ class GESM(nn.Module):
             GESMConv(inputs, hidden_channels, outputs, *shared, input_dropout=input_dropout)
             for inputs, outputs in itertools.pairwise(widths)
         )
+        self.norms = nn.ModuleList(nn.LayerNorm(width) if layer_norm else nn.Identity() for width in widths[1:-1])
 
     @property
     def K(self) -> int:
@@ -76,8 +80,9 @@ class GESM(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draws all parameters anew."""
-        for conv in self.convs:
-            conv.reset_parameters()
+        for module in self.modules():
+            if isinstance(module, (GESMConv, nn.LayerNorm)):
+                module.reset_parameters()
 
     def forward(
         self,
@@ -95,6 +100,6 @@ class GESM(nn.Module):
             )
         first, *rest = self.convs
         x, z = first(x, edge_index, edge_weight, return_embedding=True, step_weight=step_weight)
-        for conv in rest:
-            x = conv(F.elu(x), edge_index, edge_weight, step_weight=step_weight)
+        for norm, conv in zip(self.norms, rest, strict=True):
+            x = conv(F.elu(norm(x)), edge_index, edge_weight, step_weight=step_weight)
         return (x, z) if return_embedding else x

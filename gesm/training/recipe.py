@@ -22,7 +22,7 @@ RECIPES = Path(__file__).parent / "recipes"
 _SHARED = ("hidden_channels", "K", "input_dropout", "dropout", "normalization", "num_layers")
 _STACK = ("hidden_channels", "num_layers", "dropout")
 MODELS = {
-    "gesm": ("GESM", (*_SHARED, "heads", "attention_dropout", "score", "residual")),
+    "gesm": ("GESM", (*_SHARED, "heads", "attention_dropout", "score", "residual", "layer_norm")),
     "gsm": ("GSM", _SHARED),
     "mixed_mlp": ("MixedMLP", (*_SHARED[:-1], "batch_norm")),
     "sgc": ("SGC", ("K", "dropout")),
@@ -65,6 +65,7 @@ class Recipe:
         alpha: Weight of the first layer's output in every step (APPNP, GCNII).
         theta: Strength of GCNII's maps.
         batch_norm: Normalise ``hidden`` layers in batches (GCN, MixedMLP), with ``both`` the mixed features too (MixedMLP).
+        layer_norm: Normalise each node's hidden channels between the layers of a stack (GESM).
         residual: Add each node's own projection to what its attention gathers.
         num_layers: Stacked layers.
         skip_connections: Each layer adds a linear map of its input (GAT; ``residual`` is GESM's).
@@ -108,6 +109,7 @@ class Recipe:
     score: str = _choice("product", "product", "additive")
     normalization: str | None = _choice(None, "col", "row", "sym")
     batch_norm: str = _choice("none", "none", "hidden", "both")
+    layer_norm: bool = _choice(False, True, False)
     residual: bool = _choice(True, True, False)
     alpha: float = _number(0.1, 0, 1, closed="[]")
     theta: float = _number(0.5, 0, closed="()")

@@ -20,6 +20,7 @@ LAYERS = {
     "wide-mixture": lambda: StepMixture(6, 9, K=2),
     "conv": lambda: GESMConv(6, 4, 3, K=4, heads=2),
     "gesm": lambda: GESM(6, 4, 3, K=4, heads=2),
+    "gesm-stack": lambda: GESM(6, 4, 3, K=2, heads=2, num_layers=2, layer_norm=True),
     "gsm": lambda: GSM(6, 8, 3, K=4),
     "mixed-mlp": lambda: MixedMLP(6, 8, 3, K=4, batch_norm="both"),
 }

@@ -1,6 +1,9 @@
 import pytest
 import torch
-from strategies import assert_matches
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import assert_matches, graphs
 
 from gesm import GesmError, Graph
 from gesm.models import GESM
@@ -32,6 +35,36 @@ def test_a_stack_trains():
     assert loss < 0.4
     model.reset_parameters()
     assert isinstance(model.convs[1], GESMConv)
+
+
+@given(graphs(), st.booleans(), st.booleans())
+def test_a_normalised_stack_is_the_layers_with_the_formula_between(graph, training, sparse):
+    model = GESM(5, 4, 3, K=2, heads=2, num_layers=3, layer_norm=True).double().train(training)
+    for norm in model.norms:
+        torch.nn.init.uniform_(norm.weight, 0.5, 2), torch.nn.init.uniform_(norm.bias)
+    x = torch.randn(graph.num_nodes, 5, dtype=torch.float64)
+    first, *rest = model.convs
+    h = first(x, graph)
+    for norm, conv in zip(model.norms, rest, strict=True):
+        h = h - h.mean(1, keepdim=True)
+        h = h / (h.square().mean(1, keepdim=True) + norm.eps).sqrt()
+        h = conv(F.elu(h * norm.weight + norm.bias), graph)
+    assert_matches(model(x.to_sparse_csr() if sparse else x, graph), h, rtol=1e-7, atol=1e-9)
+
+
+def test_a_normalised_stack_resets_and_one_layer_has_nothing_to_normalise():
+    torch.manual_seed(0)
+    model = GESM(5, 4, 3, K=2, heads=2, num_layers=2, layer_norm=True)
+    torch.nn.init.uniform_(model.norms[0].weight)
+    model.reset_parameters()
+    assert model.norms[0].weight.eq(1).all()
+    assert GESM(5, 4, 3, layer_norm=True).state_dict().keys() == GESM(5, 4, 3).state_dict().keys()
+
+
+def test_gradients_pass_the_normalisation():
+    graph, model = Graph(torch.randint(6, (2, 12)), None, 6), GESM(3, 2, 2, K=1, heads=2, num_layers=2, layer_norm=True)
+    x = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: model.double()(x, graph), x)
 
 
 def test_no_layer_is_an_error():

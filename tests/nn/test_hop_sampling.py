@@ -39,7 +39,7 @@ MODULES = {
     "concat": lambda: StepMixture(6, K=K, mode="concat"),
     "conv": lambda: GESMConv(6, 4, 3, K, heads=2),
     "gesm": lambda: GESM(6, 4, 3, K, heads=2),
-    "gesm-stack": lambda: GESM(6, 4, 3, K, heads=2, num_layers=2),
+    "gesm-stack": lambda: GESM(6, 4, 3, K, heads=2, num_layers=2, layer_norm=True),
     "gsm": lambda: GSM(6, 8, 3, K),
     "mixed-mlp": lambda: MixedMLP(6, 8, 3, K),
     "mixed-mlp-norms": lambda: MixedMLP(6, 8, 3, K, batch_norm="both"),

@@ -108,7 +108,7 @@ HOPS = {"hop_sampling": "uniform", "consistency_draws": 2, "consistency_warmup":
     [
         {"hop_sampling": "geometric", "hop_inference": "expected"},
         HOPS,
-        {**HOPS, "num_layers": 2},
+        {**HOPS, "num_layers": 2, "layer_norm": True},
         {**HOPS, "model": "gsm", "structure_weight": 0.0},
         {**HOPS, "model": "mixed_mlp", "input_dropout": 0.5},
         {**HOPS, "model": "mixed_mlp", "input_dropout": 0.5, "batch_norm": "both", "hop_per": "node"},
