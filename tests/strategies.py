@@ -48,6 +48,15 @@ def assert_matches(actual: Tensor, expected: Tensor, rtol=1e-10, atol=1e-12):
     assert (actual - expected).norm() <= rtol * expected.norm() + atol
 
 
+STEP_WEIGHTS = st.sampled_from(["one", "node", "draws", "draws-node"])
+
+
+def step_weight(kind, nodes):
+    """Factors of the steps 0, 1, 2 in one of the forms of `step_weight`."""
+    shape = {"one": (), "node": (nodes,), "draws": (2, 1), "draws-node": (2, nodes)}[kind]
+    return torch.rand(*shape, 3, dtype=torch.float64)
+
+
 def star(nodes):
     """Edges [2, 2 (nodes - 1)] between node 0 and all others, both ways."""
     leaves = torch.arange(1, nodes)

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch_geometric.nn.dense.linear import Linear
 
 from gesm.errors import GesmError
 from gesm.nn import SparseLinear, StepMixture
@@ -21,6 +22,10 @@ class GSM(nn.Module):
         \mathbf{Y} = \sum_{k=0}^{K} \mathbf{P}^k \mathbf{H} \mathbf{B}_k + \mathbf{b},
         \quad \mathbf{H} = \mathrm{elu}(\mathbf{X} \mathbf{W})
 
+    With classifier "linear" the mixture keeps the width of H and a linear map reads it,
+    :math:`\mathrm{elu}(\sum_k \mathbf{P}^k \mathbf{H} \mathbf{B}_k + \mathbf{b}) \mathbf{V} + \mathbf{c}`; with layer_norm each
+    node's channels are normalised before every elu.
+
     Args:
         in_channels: Size of each input sample, or :obj:`-1`.
         hidden_channels: Width of H.
@@ -30,6 +35,8 @@ class GSM(nn.Module):
         normalization: Of P, "col", "row" or "sym".
         num_layers: Number of maps :math:`\mathrm{elu}(\cdot\, \mathbf{W})` before the mixture (the published PPI run has two).
         input_dropout: Dropout probability of X.
+        classifier: What gives the logits, "mixture" (as published) or "linear".
+        layer_norm: Whether to normalise before every elu.
 
     Shapes:
         - **input:** node features :math:`(|\mathcal{V}|, F_{in})`, dense or torch.sparse CSR, the adjacency, and
@@ -48,30 +55,45 @@ class GSM(nn.Module):
         normalization: str = "col",
         num_layers: int = 1,
         input_dropout: float = 0.0,
+        classifier: str = "mixture",
+        layer_norm: bool = False,
     ):
         super().__init__()
         if num_layers < 1:
             raise GesmError(f"num_layers must be at least 1, got {num_layers}")
         if not 0 <= input_dropout < 1:
             raise GesmError(f"input_dropout must be in [0, 1), got {input_dropout}")
+        if classifier not in ("mixture", "linear"):
+            raise GesmError(f"classifier must be one of 'mixture', 'linear', got {classifier!r}")
         self.dropout, self.input_dropout = dropout, input_dropout
         widths = [in_channels, *[hidden_channels] * num_layers]
         self.lins = nn.ModuleList(
             SparseLinear(inputs, outputs, bias=False, weight_initializer="glorot")
             for inputs, outputs in itertools.pairwise(widths)
         )
-        self.mixture = StepMixture(hidden_channels, out_channels, K, dropout=dropout, normalization=normalization)
+        read = classifier == "linear"
+        mixed = hidden_channels if read else out_channels
+        self.mixture = StepMixture(hidden_channels, mixed, K, dropout=dropout, normalization=normalization)
+        self.classifier = Linear(hidden_channels, out_channels, weight_initializer="glorot") if read else None
+        self.norms = nn.ModuleList(
+            nn.LayerNorm(hidden_channels) if layer_norm else nn.Identity() for _ in range(num_layers + read)
+        )
 
     @property
     def K(self) -> int:
         """Number of steps."""
         return self.mixture.K
 
+    @property
+    def linear_mixture(self) -> bool:
+        """Whether the output is linear in `step_weight`: not behind another map."""
+        return self.classifier is None
+
     def reset_parameters(self) -> None:
         """Draws all parameters anew."""
-        for lin in self.lins:
-            lin.reset_parameters()
-        self.mixture.reset_parameters()
+        for module in (*self.lins, self.mixture, self.classifier, *self.norms):
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
 
     def forward(
         self,
@@ -86,8 +108,12 @@ class GSM(nn.Module):
         first, *rest = self.lins
         check_width(first, x)
         z = multiply(x, first.weight, self.input_dropout if self.training else 0.0)
-        h = F.elu(z)
-        for lin in rest:
-            h = F.elu(dropout_linear(h, lin.weight.t(), self.dropout, self.training))
+        h = F.elu(self.norms[0](z))
+        for lin, norm in zip(rest, self.norms[1:], strict=False):
+            h = F.elu(norm(dropout_linear(h, lin.weight.t(), self.dropout, self.training)))
         out = self.mixture(h, edge_index, edge_weight, step_weight=step_weight)
+        if self.classifier is not None:
+            h = F.elu(self.norms[-1](out))
+            flat = dropout_linear(h.flatten(0, -2), self.classifier.weight, self.dropout, self.training)
+            out = flat.unflatten(0, h.shape[:-1]) + self.classifier.bias
         return (out, z) if return_embedding else out

@@ -23,7 +23,7 @@ _SHARED = ("hidden_channels", "K", "input_dropout", "dropout", "normalization", 
 _STACK = ("hidden_channels", "num_layers", "dropout")
 MODELS = {
     "gesm": ("GESM", (*_SHARED, "heads", "attention_dropout", "score", "residual", "layer_norm")),
-    "gsm": ("GSM", _SHARED),
+    "gsm": ("GSM", (*_SHARED, "classifier", "layer_norm")),
     "mixed_mlp": ("MixedMLP", (*_SHARED[:-1], "batch_norm")),
     "sgc": ("SGC", ("K", "dropout")),
     "appnp": ("APPNP", ("hidden_channels", "K", "alpha", "dropout")),
@@ -65,7 +65,8 @@ class Recipe:
         alpha: Weight of the first layer's output in every step (APPNP, GCNII).
         theta: Strength of GCNII's maps.
         batch_norm: Normalise ``hidden`` layers in batches (GCN, MixedMLP), with ``both`` the mixed features too (MixedMLP).
-        layer_norm: Normalise each node's hidden channels between the layers of a stack (GESM).
+        classifier: What gives the logits of GSM, its mixture or a linear map behind it.
+        layer_norm: Normalise each node's hidden channels, between the layers of a stack (GESM), before every elu (GSM).
         residual: Add each node's own projection to what its attention gathers.
         num_layers: Stacked layers.
         skip_connections: Each layer adds a linear map of its input (GAT; ``residual`` is GESM's).
@@ -109,6 +110,7 @@ class Recipe:
     score: str = _choice("product", "product", "additive")
     normalization: str | None = _choice(None, "col", "row", "sym")
     batch_norm: str = _choice("none", "none", "hidden", "both")
+    classifier: str = _choice("mixture", "mixture", "linear")
     layer_norm: bool = _choice(False, True, False)
     residual: bool = _choice(True, True, False)
     alpha: float = _number(0.1, 0, 1, closed="[]")

@@ -22,6 +22,7 @@ LAYERS = {
     "gesm": lambda: GESM(6, 4, 3, K=4, heads=2),
     "gesm-stack": lambda: GESM(6, 4, 3, K=2, heads=2, num_layers=2, layer_norm=True),
     "gsm": lambda: GSM(6, 8, 3, K=4),
+    "gsm-classifier": lambda: GSM(6, 8, 3, K=4, classifier="linear", layer_norm=True),
     "mixed-mlp": lambda: MixedMLP(6, 8, 3, K=4, batch_norm="both"),
 }
 

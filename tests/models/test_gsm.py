@@ -2,7 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
-from strategies import assert_matches, dense_transition, graphs
+from hypothesis import strategies as st
+from strategies import STEP_WEIGHTS, assert_matches, dense_transition, graphs, step_weight
 
 from gesm import GesmError, Graph
 from gesm.models import GSM
@@ -20,6 +21,41 @@ def test_equals_the_dense_formula(graph):
     out, z = model(x.to_sparse_csr(), graph, return_embedding=True)
     assert_matches(out, expected)
     assert_matches(z, x @ model.lins[0].weight)
+
+
+@given(graphs(), st.booleans(), STEP_WEIGHTS | st.none())
+def test_a_linear_classifier_reads_the_normalised_mixture(graph, sparse, kind):
+    model, nodes = GSM(5, 8, 3, K=3, num_layers=2, classifier="linear", layer_norm=True).double(), graph.num_nodes
+    for norm in model.norms:
+        torch.nn.init.uniform_(norm.weight, 0.5, 2), torch.nn.init.uniform_(norm.bias)
+    x, p = torch.randn(nodes, 5, dtype=torch.float64), dense_transition(graph)
+
+    def activated(x, norm):
+        x = x - x.mean(-1, keepdim=True)
+        return F.elu(x / (x.square().mean(-1, keepdim=True) + norm.eps).sqrt() * norm.weight + norm.bias)
+
+    h = activated(x @ model.lins[0].weight, model.norms[0])
+    h = activated(h @ model.lins[1].weight, model.norms[1])
+    weight = None if kind is None else step_weight(kind, nodes)
+    w, maps = torch.ones(4, dtype=torch.float64) if weight is None else weight, model.mixture.lin.weight.split(8)
+    mixed = sum(w[..., k, None] * (torch.linalg.matrix_power(p, k) @ h @ maps[k].t()) for k in range(w.size(-1)))
+    expected = model.classifier(activated(mixed + model.mixture.bias, model.norms[2]))
+    assert_matches(model(x.to_sparse_csr() if sparse else x, graph, step_weight=weight), expected, rtol=1e-7, atol=1e-9)
+
+
+def test_gradients_pass_the_classifier_and_its_normalisation():
+    graph, model = Graph(torch.randint(6, (2, 12)), None, 6), GSM(3, 4, 2, K=2, classifier="linear", layer_norm=True)
+    x = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: model.double()(x, graph), x)
+
+
+def test_a_reset_draws_the_classifier_and_forgets_the_normalisation():
+    model = GSM(5, 8, 3, K=2, classifier="linear", layer_norm=True)
+    before = model.classifier.weight.clone()
+    torch.nn.init.uniform_(model.norms[1].weight)
+    model.reset_parameters()
+    assert model.norms[1].weight.eq(1).all()
+    assert not model.classifier.weight.equal(before)
 
 
 def test_layers_dropout_and_reset():
@@ -42,3 +78,5 @@ def test_bad_settings_get_clear_errors():
         GSM(5, 8, 3, dropout=1)
     with pytest.raises(GesmError, match=r"input_dropout must be in \[0, 1\)"):
         GSM(5, 8, 3, input_dropout=1)
+    with pytest.raises(GesmError, match="classifier must be one of 'mixture', 'linear', got 'mlp'"):
+        GSM(5, 8, 3, classifier="mlp")

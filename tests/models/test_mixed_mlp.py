@@ -7,21 +7,13 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import assert_matches, dense_transition, graphs, star
+from strategies import STEP_WEIGHTS, assert_matches, dense_transition, graphs, star, step_weight
 
 from gesm import GesmError, Graph
 from gesm.models import MixedMLP, mixed_mlp
 
 
-def step_weight(kind, nodes):
-    shape = {"one": (), "node": (nodes,), "draws": (2, 1), "draws-node": (2, nodes)}[kind]
-    return torch.rand(*shape, 3, dtype=torch.float64)
-
-
-KINDS = st.sampled_from(["one", "node", "draws", "draws-node"])
-
-
-@given(graphs(), KINDS)
+@given(graphs(), STEP_WEIGHTS)
 def test_equals_the_dense_formula(graph, kind):
     model = MixedMLP(5, 8, 3, K=3).double()
     nodes = graph.num_nodes
@@ -39,7 +31,7 @@ def test_equals_the_dense_formula(graph, kind):
     assert_matches(z, x @ model.lin1.weight)
 
 
-@given(graphs(), st.one_of(KINDS, st.just("all")), st.sampled_from(["hidden", "both"]), st.booleans(), st.booleans())
+@given(graphs(), st.one_of(STEP_WEIGHTS, st.just("all")), st.sampled_from(["hidden", "both"]), st.booleans(), st.booleans())
 def test_batch_norm_equals_the_dense_formula(graph, kind, which, training, sparse):
     model, nodes = MixedMLP(5, 8, 3, K=3, batch_norm=which).double().train(training), graph.num_nodes
     for norm in (model.input_norm, model.norm):

@@ -41,6 +41,7 @@ MODULES = {
     "gesm": lambda: GESM(6, 4, 3, K, heads=2),
     "gesm-stack": lambda: GESM(6, 4, 3, K, heads=2, num_layers=2, layer_norm=True),
     "gsm": lambda: GSM(6, 8, 3, K),
+    "gsm-classifier": lambda: GSM(6, 8, 3, K, classifier="linear", layer_norm=True),
     "mixed-mlp": lambda: MixedMLP(6, 8, 3, K),
     "mixed-mlp-norms": lambda: MixedMLP(6, 8, 3, K, batch_norm="both"),
     "appnp": lambda: APPNP(K, alpha=0.1),

@@ -110,10 +110,11 @@ HOPS = {"hop_sampling": "uniform", "consistency_draws": 2, "consistency_warmup":
         HOPS,
         {**HOPS, "num_layers": 2, "layer_norm": True},
         {**HOPS, "model": "gsm", "structure_weight": 0.0},
+        {**HOPS, "model": "gsm", "structure_weight": 0.0, "classifier": "linear", "layer_norm": True, "hop_per": "node"},
         {**HOPS, "model": "mixed_mlp", "input_dropout": 0.5},
         {**HOPS, "model": "mixed_mlp", "input_dropout": 0.5, "batch_norm": "both", "hop_per": "node"},
     ],
-    ids=["hop", "gesm", "stack", "gsm", "mixed-mlp", "batch-norm"],
+    ids=["hop", "gesm", "stack", "gsm", "classifier", "mixed-mlp", "batch-norm"],
 )
 def test_hop_sampling_resumes_and_predicts(tmp_path, recipe, task, changes):
     recipe, data = recipe.replace(**changes), synthetic(task=task)
