@@ -80,8 +80,8 @@ class GESM(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draws all parameters anew."""
-        for module in self.modules():
-            if isinstance(module, (GESMConv, nn.LayerNorm)):
+        for module in (*self.convs, *self.norms):
+            if hasattr(module, "reset_parameters"):
                 module.reset_parameters()
 
     def forward(

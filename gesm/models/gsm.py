@@ -23,15 +23,15 @@ class GSM(nn.Module):
         \quad \mathbf{H} = \mathrm{elu}(\mathbf{X} \mathbf{W})
 
     With classifier "linear" the mixture keeps the width of H and a linear map reads it,
-    :math:`\mathrm{elu}(\sum_k \mathbf{P}^k \mathbf{H} \mathbf{B}_k + \mathbf{b}) \mathbf{V} + \mathbf{c}`; with layer_norm each
-    node's channels are normalised before every elu.
+    :math:`\mathrm{elu}(\sum_k \mathbf{P}^k \mathbf{H} \mathbf{B}_k + \mathbf{b}) \mathbf{V} + \mathbf{c}`; with layer_norm
+    every :math:`\mathrm{elu}(\cdot)` is :math:`\mathrm{elu}(\mathrm{LayerNorm}(\cdot))`, each node over its channels.
 
     Args:
         in_channels: Size of each input sample, or :obj:`-1`.
         hidden_channels: Width of H.
         out_channels: Number of classes or labels.
         K: Number of steps.
-        dropout: Dropout probability of H.
+        dropout: Dropout probability of H, and of what other maps but the first read.
         normalization: Of P, "col", "row" or "sym".
         num_layers: Number of maps :math:`\mathrm{elu}(\cdot\, \mathbf{W})` before the mixture (the published PPI run has two).
         input_dropout: Dropout probability of X.
@@ -72,6 +72,7 @@ class GSM(nn.Module):
             for inputs, outputs in itertools.pairwise(widths)
         )
         read = classifier == "linear"
+        self.linear_mixture = not read
         mixed = hidden_channels if read else out_channels
         self.mixture = StepMixture(hidden_channels, mixed, K, dropout=dropout, normalization=normalization)
         self.classifier = Linear(hidden_channels, out_channels, weight_initializer="glorot") if read else None
@@ -83,11 +84,6 @@ class GSM(nn.Module):
     def K(self) -> int:
         """Number of steps."""
         return self.mixture.K
-
-    @property
-    def linear_mixture(self) -> bool:
-        """Whether the output is linear in `step_weight`: not behind another map."""
-        return self.classifier is None
 
     def reset_parameters(self) -> None:
         """Draws all parameters anew."""

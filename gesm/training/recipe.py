@@ -58,7 +58,7 @@ class Recipe:
         heads: Attention heads.
         K: Random-walk steps of the mixture.
         input_dropout: Rate on x, with ``batch_norm: both`` on the mixed features.
-        dropout: Rate on the input of the mixture, or of the last map.
+        dropout: Rate on the input of the mixture and of the maps behind it.
         attention_dropout: Rate on the attention weights.
         score: Attention score.
         normalization: Of the transition matrix.
