@@ -156,6 +156,7 @@ _SHCHUR_OWN: Space = {"K": [2, 4, 8], "weight_decay": [5e-5, 5e-4], "feature_nor
 _SHCHUR: dict[str, Space] = dict.fromkeys(OWN, _SHCHUR_OWN) | {
     "best": _SHCHUR_OWN | {"score": ["product", "additive"]},
     "gcnii": {"input_weight_decay": [5e-5, 5e-4]},
+    "gat": {"num_layers": [2]},  # a third layer trebles the cost of an epoch
 }
 # Where nodes agree before they are taught, some twenty labels do not keep them from agreeing on one class.
 _FEW_LABELS: dict[str, Space] = {name: {"consistency_weight": [0.1, 0.3, 1.0]} for name in ("best", "mixed_mlp")}
