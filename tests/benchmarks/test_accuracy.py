@@ -118,7 +118,7 @@ def test_what_is_shipped_won_its_search():
         assert program.shipped(column, model) == search.chosen(file)
         trials = len({line["trial"] for line in jsonl.read(file)})
         if model == "mixed_mlp" and column in (Column("cora", "public"), CITESEER):
-            continue  # its first trial was a random one (docs/benchmarks.md)
+            continue  # its first trial was a random one (docs/accuracy.md)
         search.search(column.searched, model, file, None, trials, spaces.seeds(column))  # goes on: done
 
 
