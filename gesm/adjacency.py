@@ -64,10 +64,21 @@ def _version(t: Tensor) -> int:
 
 def _make_graph(adj: Any, edge_weight: Tensor | None, num_nodes: int | tuple[int, int] | None) -> Graph:
     if isinstance(adj, Tensor) and adj.layout is torch.strided:
+        if hasattr(adj, "sparse_size") and not torch.compiler.is_compiling():
+            _check_known_size(adj.sparse_size(), num_nodes)
         return Graph(adj, edge_weight, num_nodes)
     graph = Graph.from_sparse(adj)
     _check_size(graph, num_nodes)
     return graph
+
+
+def _check_known_size(known: tuple[int | None, int | None], num_nodes: int | tuple[int, int] | None) -> None:
+    """What an EdgeIndex knows of its size."""
+    expected = num_nodes if isinstance(num_nodes, (tuple, list)) else (num_nodes, num_nodes)
+    if any(None not in pair and pair[0] != pair[1] for pair in zip(known, expected, strict=True)):
+        raise GesmError(
+            f"the EdgeIndex has the sparse_size {tuple(known)}, but x has {expected[0]} and {expected[1]} rows; they must agree"
+        )
 
 
 def _check_size(graph: Graph, num_nodes: int | tuple[int, int] | None) -> None:

@@ -99,6 +99,8 @@ def test_inference_tensors_work():
         (lambda: as_graph("cora"), "got str"),
         (lambda: as_graph(Graph(EDGES, None, 4), None, 7), "4 sources and 4 targets, but x has 7"),
         (lambda: as_graph(Graph(EDGES, None, 4), WEIGHT), "carries its own weights"),
+        (lambda: as_graph(EdgeIndex(EDGES, sparse_size=(5, 5)), None, 4), r"sparse_size \(5, 5\), but x has 4 and 4 rows"),
+        (lambda: as_graph(EdgeIndex(EDGES, sparse_size=(None, 5)), None, (4, 4)), r"\(None, 5\), but x has 4 and 4"),
         (lambda: as_graph(adjacency().to_sparse_csr(), WEIGHT), "carries its own weights"),
     ],
 )

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 import gesm
 from gesm.cli import app
 from gesm.datasets import load, registry, synthetic
+from gesm.training import Recipe, fit
 
 TINY = ["--epochs", "3", "--set", "hidden_channels=4", "--set", "heads=2", "--set", "K=2", "--device", "cpu"]
 
@@ -186,6 +187,22 @@ def test_predict_without_edges(trained, tmp_path):
     np.save(tmp_path / "x.npy", np.ones((3, 3703), dtype=np.float32))
     run("predict", trained, "--edges", tmp_path / "edges.csv", "--features", tmp_path / "x.npy", "--out", tmp_path / "p.csv")
     assert len((tmp_path / "p.csv").read_text().splitlines()) == 4
+
+
+def test_a_run_on_data_of_its_own(tmp_path):
+    data = synthetic()
+    del data.name, data.protocol
+    fit(Recipe(hidden_channels=4, heads=2, K=2, epochs=2), data, run_dir=tmp_path / "run")
+    for arguments in (["evaluate"], ["predict", "--out", tmp_path / "p.csv"]):
+        assert "on data of its own, 'data'; name a --dataset, predict with --edges" in " ".join(
+            fails(*arguments, tmp_path / "run").split()
+        )
+    np.save(tmp_path / "edges.npy", data.edge_index.T.numpy())
+    np.save(tmp_path / "x.npy", data.x.numpy())
+    own = ["--edges", tmp_path / "edges.npy", "--features", tmp_path / "x.npy"]
+    assert (
+        f"Predictions for {data.num_nodes} nodes" in run("predict", tmp_path / "run", *own, "--out", tmp_path / "p.csv").output
+    )
 
 
 def test_damaged_and_unfitting_runs(trained, tmp_path, monkeypatch):

@@ -63,6 +63,8 @@ def train(
     given = {"model": model, "K": K, "hops": hops, "embedding_dim": dim, "epochs": epochs, "seed": seed}
     settings = _settings(old, {key: value for key, value in given.items() if value is not None}, changes or [])
     rows = _read(table, user, item, time, root, old)
+    if old is not None:
+        rows = _new(rows, old.train, table, warm)
     held_out = None
     if test and rows.time is None:
         raise GesmError(
@@ -198,6 +200,16 @@ def _read(
     return rows
 
 
+def _new(rows: Interactions, known: Interactions, table: str, warm: Path) -> Interactions:
+    """The rows that the training has not had: a log is often exported whole again."""
+    new = rows.without(known)
+    if not len(new):
+        raise GesmError(f"{warm} was trained on all rows of {table}; pass a table with newer rows")
+    if len(new) < len(rows):
+        typer.echo(f"{len(new):,} of {len(rows):,} rows are new, {warm} was trained on the others")
+    return new
+
+
 def _check_later(train: Interactions, rows: Interactions) -> None:
     if train.time is not None and rows.time is not None and bool(rows.time.min() < train.time.max()):
         raise GesmError("the rows to predict must be later than those of the training; pass newer ones")
@@ -223,7 +235,9 @@ def _goals(window: Window, k: int) -> dict[str, Targets]:
     check_length(k, len(window.train.item.unique()))
     goals = {kind: goal for kind in ("new", "repeat") if len((goal := targets(window, kind)).users)}
     if not goals:
-        raise GesmError("no user of the test rows is known from training with an item that is; hold out another share")
+        raise GesmError(
+            "no user of the test rows is known from training with an item that is; hold out another share, or --test 0"
+        )
     return goals
 
 

@@ -159,8 +159,13 @@ def _recipe(dataset: str, protocol: str | None, model: str | None, recipe: str |
 
 
 def _data(info: dict[str, Any], dataset: str | None, protocol: str | None, root: Path | None) -> Any:
-    from gesm.datasets import load
+    from gesm.datasets import load, registry
 
+    if dataset is None and info["dataset"] not in registry():
+        raise GesmError(
+            f"the run was trained on data of its own, {info['dataset']!r}; name a --dataset, predict with --edges and "
+            "--features, or score it in Python: Trained.load(folder).evaluate(data)"
+        )
     if dataset is None or dataset.lower() == info["dataset"]:
         return load(info["dataset"], root, protocol or info["protocol"], info["seed"])
     return load(dataset, root, protocol, info["seed"])

@@ -1,9 +1,12 @@
 """How far a representation has been smoothed along the edges of a graph, and to one point."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gesm.adjacency import as_graph
 from gesm.errors import GesmError
 from gesm.graph import Graph
 
@@ -13,7 +16,7 @@ _ELEMENTS = 2**20  # of edge differences at a time: 8 MB
 
 
 @torch.no_grad()
-def dirichlet_energy(x: Tensor, graph: Graph, relative: bool = False) -> Tensor:
+def dirichlet_energy(x: Tensor, graph: Any, relative: bool = False) -> Tensor:
     r"""Dirichlet energy on A + I, `Cai and Wang <https://arxiv.org/abs/2006.13318>`_.
 
     .. math::
@@ -26,7 +29,8 @@ def dirichlet_energy(x: Tensor, graph: Graph, relative: bool = False) -> Tensor:
 
     Args:
         x: [N, F].
-        graph: Adjacency without the self-loops, which are added; weights must not be negative.
+        graph: Adjacency in any form that :func:`gesm.as_graph` takes, without the self-loops, which are added; weights must
+            not be negative.
         relative: Divide by :math:`\|\mathbf{X}\|^2`, which takes the scale out: in [0, 2] for undirected graphs, 0 for x = 0.
 
     Returns:
@@ -35,7 +39,7 @@ def dirichlet_energy(x: Tensor, graph: Graph, relative: bool = False) -> Tensor:
     Raises:
         GesmError: On an x that is not [N, F], a bipartite graph, or negative weights.
     """
-    _check(x, graph)
+    graph = _graph_of(x, graph)
     if graph.weight is not None and (graph.weight < 0).any():
         raise GesmError("the energy needs weights that are not negative; pass their absolute values, or no weights")
     graph, x = graph.with_self_loops(), x.double()
@@ -50,7 +54,7 @@ def dirichlet_energy(x: Tensor, graph: Graph, relative: bool = False) -> Tensor:
 
 
 @torch.no_grad()
-def mean_average_distance(x: Tensor, graph: Graph | None = None) -> Tensor:
+def mean_average_distance(x: Tensor, graph: Any = None) -> Tensor:
     r"""Mean average (cosine) distance, `Chen et al. <https://arxiv.org/abs/1909.03211>`_.
 
     .. math::
@@ -64,7 +68,7 @@ def mean_average_distance(x: Tensor, graph: Graph | None = None) -> Tensor:
 
     Args:
         x: [N, F].
-        graph: Adjacency, or `None` for all pairs.
+        graph: Adjacency in any form that :func:`gesm.as_graph` takes, or `None` for all pairs.
 
     Returns:
         A float64 scalar in [0, 2]; 0 where there is no pair.
@@ -72,7 +76,7 @@ def mean_average_distance(x: Tensor, graph: Graph | None = None) -> Tensor:
     Raises:
         GesmError: On an x that is not [N, F], or a bipartite graph.
     """
-    _check(x, graph)
+    graph = _graph_of(x, graph)
     x = x.double()
     x = (
         x / x.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny) if x.size(1) else x
@@ -94,9 +98,10 @@ def mean_average_distance(x: Tensor, graph: Graph | None = None) -> Tensor:
     return mean.sum() / (count > 0).sum().clamp(min=1)
 
 
-def _check(x: Tensor, graph: Graph | None) -> None:
-    if x.dim() != 2 or (graph is not None and x.size(0) != graph.num_nodes):
-        rows = "N" if graph is None else graph.num_nodes
-        raise GesmError(f"x must have one row a node, [{rows}, F]; got {list(x.shape)}")
-    if graph is not None and graph.is_bipartite:
-        raise GesmError(f"smoothness is measured on one set of nodes, got {graph}")
+def _graph_of(x: Tensor, adj: Any) -> Graph | None:
+    """The checked graph of an adjacency that is not None."""
+    if x.dim() != 2:
+        raise GesmError(f"x must have one row a node, [N, F]; got {list(x.shape)}")
+    if isinstance(adj, Graph) and adj.is_bipartite:
+        raise GesmError(f"smoothness is measured on one set of nodes, got {adj}")
+    return None if adj is None else as_graph(adj, None, x.size(0))

@@ -1,5 +1,6 @@
 """Entity attention: one hop of multi-head attention with a residual."""
 
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -45,7 +46,8 @@ class EntityAttention(MessagePassing):
         score (str, optional): :obj:`"product"` or :obj:`"additive"`. (default: :obj:`"product"`)
         residual (bool, optional): Whether to add :math:`\mathbf{z}_i`. (default: :obj:`True`)
         normalization (str, optional): Of P, :obj:`"col"`, :obj:`"row"` or :obj:`"sym"`. (default: :obj:`"col"`)
-        add_self_loops (bool, optional): Whether to add self-loops (to square graphs). (default: :obj:`True`)
+        add_self_loops (bool, optional): Whether to add self-loops, unless x is a pair of two sets of nodes.
+            (default: :obj:`True`)
         bias (bool, optional): Whether to learn :math:`\mathbf{b}`. (default: :obj:`True`)
         input_dropout (float, optional): Dropout probability of X. (default: :obj:`0.0`)
         **kwargs (optional): Additional arguments of :class:`torch_geometric.nn.conv.MessagePassing`.
@@ -78,8 +80,8 @@ class EntityAttention(MessagePassing):
         for name, p in (("dropout", dropout), ("input_dropout", input_dropout)):
             if not 0 <= p < 1:
                 raise GesmError(f"{name} must be in [0, 1), got {p}")
-        if heads < 1 or out_channels < 1:
-            raise GesmError(f"heads and out_channels must be at least 1, got {heads} and {out_channels}")
+        if not all(isinstance(n, Integral) and n >= 1 for n in (heads, out_channels)):
+            raise GesmError(f"heads and out_channels must be whole numbers of at least 1, got {heads!r} and {out_channels!r}")
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.heads = heads
@@ -127,8 +129,9 @@ class EntityAttention(MessagePassing):
         return_embedding: bool = False,
     ) -> Any:
         """One hop of attention; see the class for shapes."""
-        z_src, z_dst, a, c = self._project(x)
-        size, loops = (z_src.size(0), z_dst.size(0)), self.add_self_loops and z_src is z_dst
+        x = (x, x) if isinstance(x, Tensor) else x
+        z_src, z_dst, a, c = self._project(*x)
+        size, loops = (z_src.size(0), z_dst.size(0)), self.add_self_loops and x[0] is x[1]
         transition = lambda: self._transition(edge_index, edge_weight, size, loops, z_src.dtype)  # noqa: E731
 
         bias = None if self.bias is None else self.bias.view(self.heads, self.out_channels)
@@ -154,14 +157,15 @@ class EntityAttention(MessagePassing):
             extra.append(z_dst.flatten(1))
         return (out, *extra) if extra else out
 
-    def _project(self, x: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _project(self, x_src: Tensor, x_dst: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Z of sources and targets, and the scores a of targets and c of sources."""
         src, dst = (self.att_src, self.att_src_bias), (self.att_dst, self.att_dst_bias)
-        x_src, x_dst = (x, x) if isinstance(x, Tensor) else x
         check_features(x_src, "x" if x_src is x_dst else "x_src")
         if x_src is x_dst and self.lin is not None:
             z, (a, c) = self._embed(x_src, self.lin, dst, src)
             return z, z, a, c
+        if x_dst is None:
+            raise GesmError("x_dst is missing; the layer scores and adds the features of targets too, pass (x_src, x_dst)")
         check_features(x_dst, "x" if x_src is x_dst else "x_dst")
         z_src, (c,) = self._embed(x_src, self.lin_src or self.lin, src)
         z_dst, (a,) = self._embed(x_dst, self.lin_dst or self.lin, dst)

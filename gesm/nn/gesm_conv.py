@@ -67,6 +67,11 @@ class GESMConv(MessagePassing):
         **kwargs: Any,
     ):
         kwargs = message_passing_options(kwargs)
+        if not isinstance(in_channels, int):
+            raise GesmError(
+                f"in_channels must be an int, got {in_channels!r}: GESMConv walks K={K} steps on one set of nodes; use "
+                "EntityAttention between two"
+            )
         super().__init__(**kwargs)
         self.in_channels = in_channels
         self.hidden_channels = hidden_channels

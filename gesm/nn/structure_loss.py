@@ -49,11 +49,12 @@ class StructureLoss(nn.Module):
         if not self.resample:
             generator = torch.Generator(z.device).manual_seed(0)
         count = max(round(self.ratio * graph.num_edges), 1)
-        draw = torch.rand(count, device=z.device, generator=generator, dtype=torch.float64)
+        source = {} if generator is None else {"generator": generator}  # the keyword takes no traced size
+        draw = torch.rand(count, device=z.device, dtype=torch.float64, **source)
         edge = (draw * graph.rowptr[-1]).long()  # not num_edges, which in a traced graph counts displaced edges too
         nodes = [graph.target.index_select(0, edge), graph.col.index_select(0, edge)]
         if self.beta < 1:
-            nodes.append(torch.randint(graph.num_dst, (count,), device=z.device, generator=generator, dtype=edge.dtype))
+            nodes.append(torch.randint(graph.num_dst, (count,), device=z.device, dtype=edge.dtype, **source))
         # One gather for all ends: its backward fills one [N, F] gradient instead of one for each end.
         ends = z.index_select(0, torch.cat([n.long() for n in nodes])).split(count)
         loss = self.beta * torch.sigmoid(-(ends[0] * ends[1]).sum(-1))

@@ -119,7 +119,7 @@ def of_table(frame: Any, user: Any, item: Any, time: Any, weight: Any) -> list[n
         time = "timestamp"
     missing = [name for name in (user, item, time, weight) if name is not None and name not in there]
     if missing:
-        hint = "; pass time=None if the rows have no time" if time in missing else ""
+        hint = "; pass time=None (--time none) if the rows have no time" if time in missing else ""
         raise GesmError(f"no column {_listed(missing)}; there are {_listed(there)}{hint}")
     user, item, time, weight = (None if name is None else frame[name] for name in (user, item, time, weight))
     return [_array(user), _array(item), _array(time, is_time=True), _array(weight)]

@@ -193,6 +193,23 @@ class Interactions:
         sizes = len(user_ids), len(item_ids)
         return Interactions(user, item, time, weight, *sizes, user_ids, item_ids, self.name)._sorted()
 
+    def without(self, known: Interactions) -> Interactions:
+        """The rows whose user, item and time no row of `known` has; all of them if a table has no times to tell them by.
+
+        Users and items keep their numbers and are matched by their ids.
+
+        Raises:
+            GesmError: ids of another kind.
+        """
+        if self.time is None or known.time is None:
+            return self
+        user, _ = _follow(known.user_ids, self.user_ids, self.user, "user")
+        item, items = _follow(known.item_ids, self.item_ids, self.item, "item")
+        pair = torch.cat([known.user * len(items) + known.item, user * len(items) + item]).unique(return_inverse=True)[1]
+        times, time = torch.cat([known.time, self.time]).unique(return_inverse=True)
+        old, new = (pair * len(times) + time).split([len(known), len(self)])
+        return self.select(~torch.isin(new, old))
+
     def pairs(self) -> Pairs:
         """The unique pairs with first time, number of rows and summed weight."""
         key, inverse, count = torch.unique(self.user * self.num_items + self.item, return_inverse=True, return_counts=True)

@@ -137,6 +137,8 @@ class TrainedRecommender:
         """
         if cold not in ("error", "popularity"):
             raise GesmError(f"cold must be 'error' or 'popularity', got {cold!r}")
+        if isinstance(user_ids, str) or not hasattr(user_ids, "__len__"):
+            raise GesmError(f"user_ids must be a list or an array of ids, got {user_ids!r}; pass [{user_ids!r}]")
         if not len(user_ids):
             raise GesmError("there is no user to recommend to; pass at least one id")
         users = self.numbers(user_ids)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch_geometric.data import Data
 
 from gesm.errors import GesmError
 from gesm.training.checkpoint import load_tensors, write_atomic
@@ -59,6 +60,9 @@ def fit(
         gesm.errors.DivergedError: A GesmError, on a loss that is not finite.
     """
     seed, device = _check_seed(seed), pick_device(device)
+    if not isinstance(recipe, Recipe):
+        kind = type(recipe).__name__
+        raise GesmError(f"recipe must be a gesm.training.Recipe, got {kind}; make one with Recipe.for_dataset or Recipe(...)")
     if resume and run_dir is None:
         raise GesmError("resume needs run_dir (--out), the folder of the run to continue")
     if device.type == "cuda":
@@ -105,6 +109,10 @@ def fit_many(
     if runs < 1:
         raise GesmError(f"runs must be at least 1, got {runs}")
     seed = _check_seed(seed, runs)
+    if isinstance(load, Data) or not callable(load):  # Data has a call of its own
+        raise GesmError(
+            f"load must be a function that gives the data for a seed, got {type(load).__name__}; pass lambda seed: ..."
+        )
     folder = None
     if run_dir is not None and runs > 1:
         folder = RunFolder(run_dir, recipe, resume, overwrite, several=True)

@@ -21,6 +21,8 @@ from gesm.training.task import SPLITS, Task, features
 
 __all__ = ["Trained", "read_edges", "read_features", "write_predictions"]
 
+_MISSING = ("", "na", "n/a", "nan", "null", "none")  # what tables write where a value is missing, in lower case
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -175,12 +177,18 @@ def _read_text(path: Path, delimiter: str) -> np.ndarray:
     with path.open(encoding="utf-8-sig") as file:
         first = file.readline()
         more = any(line.strip() for line in file)
-    try:
-        header = not [float(cell) for cell in first.split(delimiter)]
-    except ValueError:
-        header = True
+    cells = [cell.strip() for cell in first.split(delimiter)]
+    header = not any(map(_is_number, cells)) and not all(cell.lower() in _MISSING for cell in cells)
     if header and first.strip() and not more:
         return np.empty((0, first.count(delimiter) + 1))
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # an empty file
         return np.loadtxt(path, delimiter=delimiter, skiprows=int(header), ndmin=2, encoding="utf-8-sig")
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch_geometric.data import Data
 
 from gesm.errors import GesmError
 from gesm.graph import Graph
@@ -43,11 +44,15 @@ class Task:
         device: Where the samples live.
 
     Raises:
-        GesmError: On a missing attribute, one that is no dense tensor, a wrong shape, an unknown task, masks that are empty
-            or share nodes, or a masked label that is not finite or out of range.
+        GesmError: On data of another type, a missing attribute, one that is no dense tensor, a wrong shape, a feature or an
+            edge weight that is not finite, an unknown task, masks that are empty or share nodes, or a masked label that is
+            not finite or out of range.
     """
 
     def __init__(self, data: Any, recipe: Recipe, device: torch.device | str = "cpu"):
+        if not isinstance(data, Data):  # a Batch is one
+            hint = "; make one of the graphs with Batch.from_data_list" if isinstance(data, (list, tuple)) else ""
+            raise GesmError(f"data must be a torch_geometric.data.Data or Batch, got {type(data).__name__}{hint}")
         self.name = getattr(data, "name", "data")
         self.protocol = getattr(data, "protocol", "custom")
         for key in ("x", "edge_index", "y", *(f"{split}_mask" for split in SPLITS)):
@@ -61,6 +66,7 @@ class Task:
                 raise GesmError(f"{self.name}: {key} must be dense, got {value.layout}; pass {key}.to_dense()")
         if data.x.dim() != 2:
             raise GesmError(f"{self.name}: x must have one row of features a node, [N, F]; got {list(data.x.shape)}")
+        self._check_finite(data)
         if data.y.dim() not in (1, 2) or data.y.size(0) != data.x.size(0):
             nodes = data.x.size(0)
             raise GesmError(f"{self.name}: y must have one row a node, [{nodes}] or [{nodes}, C]; got {list(data.y.shape)}")
@@ -100,6 +106,15 @@ class Task:
                 sample.rows[split] = rows.to(device)
                 sample.y[split] = data.y[rows].to(device, torch.long if self.kind == "multiclass" else torch.float32)
         return sample
+
+    def _check_finite(self, data: Any) -> None:
+        if not data.x.isfinite().all():
+            row, column = (~data.x.isfinite()).nonzero()[0].tolist()
+            raise GesmError(f"{self.name}: x must be finite; node {row} has {data.x[row, column]:g} in column {column}")
+        weight = getattr(data, "edge_weight", None)
+        if weight is not None and not weight.isfinite().all():
+            edge = int((~weight.isfinite()).view(len(weight), -1).any(1).nonzero()[0])
+            raise GesmError(f"{self.name}: edge_weight must be finite; edge {edge} has {weight[edge].tolist()}")
 
     def _check(self, data: Any) -> None:
         for split in SPLITS:

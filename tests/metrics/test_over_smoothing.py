@@ -72,8 +72,8 @@ def test_smoothing_lowers_both_and_a_collapse_is_zero(monkeypatch):
 @pytest.mark.parametrize(
     ("x", "graph", "message"),
     [
-        (torch.ones(3), Graph(torch.tensor([[0], [1]])), r"x must have one row a node, \[2, F\]; got \[3\]"),
-        (torch.ones(3, 2), Graph(torch.tensor([[0], [1]])), r"one row a node, \[2, F\]; got \[3, 2\]"),
+        (torch.ones(3), Graph(torch.tensor([[0], [1]])), r"x must have one row a node, \[N, F\]; got \[3\]"),
+        (torch.ones(3, 2), Graph(torch.tensor([[0], [1]])), "2 sources and 2 targets, but x has 3 and 3 rows"),
         (torch.ones(2, 2), Graph(torch.tensor([[0], [1]]), None, (3, 2)), "measured on one set of nodes"),
     ],
 )
@@ -85,3 +85,10 @@ def test_bad_input_gets_clear_errors(x, graph, message):
         dirichlet_energy(torch.ones(2, 2), Graph(torch.tensor([[0], [1]]), torch.tensor([-1.0])))
     with pytest.raises(GesmError, match=r"one row a node, \[N, F\]"):
         mean_average_distance(torch.ones(3))
+
+
+def test_an_edge_index_will_do():
+    x, edges = torch.randn(5, 2), torch.randint(5, (2, 9))
+    graph = Graph.from_edge_index(edges, num_nodes=5)
+    assert torch.equal(dirichlet_energy(x, edges), dirichlet_energy(x, graph))
+    assert torch.equal(mean_average_distance(x, edges), mean_average_distance(x, graph))

@@ -7,6 +7,7 @@ from strategies import assert_matches, dense_transition, graphs
 
 from gesm import GesmError, Graph
 from gesm.nn import EntityAttention
+from gesm.ops import use_backend
 
 
 def dense_attention(conv, x, graph):
@@ -167,6 +168,8 @@ def test_learned_edge_weights_get_a_gradient():
         (lambda c, x, g: EntityAttention(6, 4, dropout=1.5), r"\[0, 1\), got 1.5"),
         (lambda c, x, g: EntityAttention(6, 4, input_dropout=-0.1), r"input_dropout must be in \[0, 1\), got -0.1"),
         (lambda c, x, g: EntityAttention(6, 4, heads=0), "at least 1, got 0"),
+        (lambda c, x, g: EntityAttention(6, 4, heads=2.0), "whole numbers of at least 1, got 2.0 and 4"),
+        (lambda c, x, g: EntityAttention((6, 6), 4)((x, None), g.edge_index), "x_dst is missing; .* pass"),
         (lambda c, x, g: EntityAttention(6, 4, normalization="l2")(x, g), "'col', 'row', 'sym'"),
         (lambda c, x, g: c(x[:, :5], g), "x has 5 features.*in_channels=6"),
         (lambda c, x, g: c(x.long(), g), "floating-point tensor, got torch.int64"),
@@ -186,6 +189,31 @@ def test_two_node_sets_of_one_size_get_no_self_loops():
     conv = EntityAttention((4, 4), 2)
     _, (edge_index, _) = conv((torch.randn(6, 4), torch.randn(6, 4)), edges, return_attention_weights=True)
     assert edge_index.size(1) == 14
+
+
+def test_two_maps_of_one_node_set_get_self_loops():
+    x, edges = torch.randn(6, 4), torch.tensor([[0, 1, 2], [1, 2, 0]])
+    one, two = EntityAttention(4, 2, 3), EntityAttention((4, 4), 2, 3)
+    with torch.no_grad():
+        for name, parameter in two.named_parameters():
+            parameter.copy_(one.get_parameter(name.replace("lin_src", "lin").replace("lin_dst", "lin")))
+    for features in (x, (x, x)):
+        assert_matches(two(features, edges), one(x, edges), rtol=1e-5, atol=1e-6)
+        assert two(features, edges, return_attention_weights=True)[1][0].size(1) == 9
+
+
+@pytest.mark.parametrize("in_channels", [4, (4, 4)])
+def test_a_vectorised_jacobian_equals_the_row_by_row(in_channels):
+    conv, x, edges = EntityAttention(in_channels, 2, 2), torch.randn(5, 4), torch.randint(5, (2, 12))
+    by_rows, at_once = (torch.autograd.functional.jacobian(lambda v: conv(v, edges), x, vectorize=v) for v in (False, True))
+    assert_matches(at_once, by_rows, rtol=1e-5, atol=1e-6)
+
+
+def test_the_reference_differentiates_twice():
+    conv = EntityAttention(3, 2, 2).double()
+    x, edges = torch.randn(4, 3, dtype=torch.float64, requires_grad=True), torch.randint(4, (2, 9))
+    with use_backend("reference"):
+        assert torch.autograd.gradgradcheck(lambda v: conv(v, edges), x)
 
 
 def test_a_propagate_hook_keeps_what_it_saw():

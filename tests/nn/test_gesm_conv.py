@@ -90,3 +90,8 @@ def test_features_of_another_type_get_a_clear_error():
             conv(features, graph)
     with pytest.raises(GesmError, match="floating-point tensor, got NoneType"):
         conv(None, graph)
+
+
+def test_a_pair_of_widths_is_refused():
+    with pytest.raises(GesmError, match=r"in_channels must be an int, got \(6, 6\): GESMConv walks K=14 .* EntityAttention"):
+        GESMConv((6, 6), 4, 3)

@@ -54,3 +54,10 @@ def test_repr_and_errors():
         StructureLoss(ratio=0)
     with pytest.raises(GesmError, match=r"\[4, 2, 3\]; flatten the heads"):
         StructureLoss()(torch.randn(4, 2, 3), EDGES)
+
+
+@pytest.mark.parametrize("beta", [0.5, 1.0])
+def test_compiles_with_sizes_that_change(beta):
+    loss = torch.compile(StructureLoss(beta), backend="aot_eager", fullgraph=True, dynamic=True)
+    for n in (20, 30, 7):
+        assert loss(torch.randn(n, 6), torch.randint(n, (2, 3 * n))).isfinite()

@@ -159,6 +159,17 @@ def test_a_warm_start_with_early_rows_ends_before_the_training(trained, tmp_path
     assert "the rows to predict must be later than those of the training" in " ".join(out.stderr.split())
 
 
+def test_a_warm_start_with_the_whole_log_takes_its_new_rows(trained, table, tmp_path):
+    whole = tmp_path / "whole.csv"
+    whole.write_text(table.read_text() + "3,1,5000\n3,2,5001\n")
+    first = ["--epochs", 1, "--test", 0, "--out", tmp_path / "w"]
+    out = run("train", *columns(whole), "--warm", trained, *first)
+    assert "92 of 902 rows are new" in out.stdout.replace("\n", " ")
+    assert "trained on 902 rows" in out.stdout
+    out = run("train", *columns(whole), "--warm", tmp_path / "w", "--epochs", 1, code=2)
+    assert "was trained on all rows of" in " ".join(out.stderr.split())
+
+
 def test_newer_rows_without_leading_zeros_belong_to_ids_with_them(tmp_path):
     first, second = tmp_path / "first.csv", tmp_path / "second.csv"
     first.write_text("who,what,time\n" + "".join(f"{u % 20:02},{u * 7 % 30:02},{u}\n" for u in range(90)))

@@ -125,6 +125,19 @@ def test_extended_keeps_old_numbers_and_appends_new_ones():
     assert len(again) == 11
 
 
+def test_without_leaves_out_what_is_known():
+    known = Interactions.from_arrays(["b", "a", "c"], [20, 10, 10], time=[9, 1, 7])
+    log = Interactions.from_arrays(["c", "a", "a", "d", "b", "b"], [10, 10, 10, 10, 20, 30], time=[7, 1, 2, 1, 9, 9])
+    new = log.without(known)
+    rows = [(new.user_ids[u], new.item_ids[i], int(t)) for u, i, t in zip(new.user, new.item, new.time, strict=True)]
+    assert rows == [("d", 10, 1), ("a", 10, 2), ("b", 30, 9)]
+    assert len(log.without(log)) == 0
+    assert len(log.without(known.select([]))) == len(known.without(table(time=None))) + 3 == 6
+    assert len(known.select([]).without(log)) == 0
+    with pytest.raises(GesmError, match="use one type"):
+        log.without(Interactions.from_arrays([1], [10], time=[0]))
+
+
 def test_extending_an_empty_table():
     empty = table().select([]).compact()
     assert (empty.num_users, empty.num_items, len(empty)) == (0, 0, 0)

@@ -282,6 +282,15 @@ def test_at_least_one_run(recipe):
         fit_many(recipe, lambda _: synthetic(), 0)
 
 
+def test_arguments_of_other_types(recipe):
+    for other in ("citeseer", {"K": 2}):
+        with pytest.raises(GesmError, match=r"must be a gesm.training.Recipe, got (str|dict); make one with Recipe.for_dataset"):
+            fit(other, synthetic())
+    for load in (synthetic(), "citeseer"):
+        with pytest.raises(GesmError, match=r"load must be a function that gives the data for a seed, got (Data|str)"):
+            fit_many(recipe, load)
+
+
 def test_every_seed_is_legal_before_the_first_run(recipe):
     assert fit(recipe, synthetic(), 2**63 - 1).seed == 2**63 - 1
     with pytest.raises(GesmError, match=r"from 0 to 2\^63 - 2 \(of 2 runs\)"):

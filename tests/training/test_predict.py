@@ -91,6 +91,15 @@ def test_a_byte_order_mark_is_no_header(tmp_path):
     assert read_features(tmp_path / "x.csv").tolist() == [[1, 2], [3, 4], [5, 6]]
 
 
+@pytest.mark.parametrize("first", ["0.5,,0.2", "NA,1,0.2", ",,", "NA,n/a,NULL", "0.5,1O,0.2"])
+def test_a_first_row_with_a_hole_is_no_header(tmp_path, first):
+    (tmp_path / "x.csv").write_text(f"{first}\n1,2,3\n4,5,6\n")
+    with pytest.raises(GesmError, match="cannot be read"):
+        read_features(tmp_path / "x.csv")
+    (tmp_path / "x.csv").write_text(",height 1,width 2\n1,2,3\n")
+    assert read_features(tmp_path / "x.csv").tolist() == [[1, 2, 3]]
+
+
 def test_a_graph_without_edges(trained, tmp_path):
     _, data, model = trained
     (tmp_path / "edges.csv").write_text("source,target,weight\n")

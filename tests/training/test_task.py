@@ -1,6 +1,6 @@
 import pytest
 import torch
-from torch_geometric.data import Batch
+from torch_geometric.data import Batch, HeteroData
 from torchmetrics.functional.classification import multiclass_accuracy, multilabel_f1_score
 
 from gesm.datasets import synthetic
@@ -116,6 +116,12 @@ def _column(data):
     del data.task, data.num_classes
 
 
+def _weights(data, bad):
+    weight = torch.ones(data.num_edges)
+    weight[bad] = float("inf")
+    return weight
+
+
 def _set(**values):
     return lambda data: data.update(values)
 
@@ -143,6 +149,8 @@ def _set(**values):
         ("multiclass", lambda d: d.val_mask.logical_or_(d.test_mask), "are in both val_mask and test_mask; take them out"),
         ("multiclass", lambda d: _set(x=d.x.to_sparse())(d), r"x must be dense, got torch.sparse_coo; pass x.to_dense\(\)"),
         ("multiclass", _set(y=None), "has no y"),
+        ("multiclass", lambda d: d.x.__setitem__((7, 2), float("nan")), "x must be finite; node 7 has nan in column 2"),
+        ("multiclass", lambda d: _set(edge_weight=_weights(d, 3))(d), "edge_weight must be finite; edge 3 has inf"),
         ("multiclass", lambda d: d.__delattr__("test_mask"), "has no test_mask"),
         ("multiclass", _set(y=torch.zeros(5, dtype=torch.long)), r"y must have one row a node, \[60\] or \[60, C\]"),
     ],
@@ -150,5 +158,21 @@ def _set(**values):
 def test_bad_data(task, damage, message):
     data = synthetic(task=task)
     damage(data)
+    with pytest.raises(GesmError, match=message):
+        Task(data, Recipe())
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            [synthetic(), synthetic()],
+            "must be a torch_geometric.data.Data or Batch, got list; make one .* Batch.from_data_list",
+        ),
+        ({"x": torch.ones(3, 2)}, "Data or Batch, got dict"),
+        (HeteroData(), "Data or Batch, got HeteroData"),
+    ],
+)
+def test_other_types_of_data(data, message):
     with pytest.raises(GesmError, match=message):
         Task(data, Recipe())
