@@ -284,7 +284,7 @@ def test_at_least_one_run(recipe):
 
 def test_arguments_of_other_types(recipe):
     for other in ("citeseer", {"K": 2}):
-        with pytest.raises(GesmError, match=r"must be a gesm.training.Recipe, got (str|dict); make one with Recipe.for_dataset"):
+        with pytest.raises(GesmError, match=r"must be a gesm.training.Recipe, got (str|dict); make one"):
             fit(other, synthetic())
     for load in (synthetic(), "citeseer"):
         with pytest.raises(GesmError, match=r"load must be a function that gives the data for a seed, got (Data|str)"):
