@@ -152,7 +152,7 @@ def test_datasets_lists_all():
         (["train", "citeseer", "--runs", "0"], "--runs"),
         (["train", "citeseer", "--runs", "many"], "--runs"),
         (["train", "citeseer", "--seed", "-1"], "--seed"),
-        (["train", "ppi", "--model", "mixhop"], "recipes of ppi: best, gat, gcnii, gesm"),
+        (["train", "ppi", "--model", "mixhop"], "recipes of ppi: best, gat, gcnii, gesm, gsm"),
         (["train", "citeseer", "--recipe", "none.yaml"], "cannot read recipe 'none.yaml'"),
         (["train", "citeseer", "--protocol", "random"], "protocol 'random'"),
         (["train", "citeseer", "--device", "tpu"], "device 'tpu' cannot be used here"),

@@ -1,6 +1,7 @@
 """Makes the accuracy table: `run` trains what is missing with the shipped recipes, `table` writes it, by default both.
 
-The recipes come from `search` on validation and `recipes`; `ablate` changes one part at a time; `costs` measures epoch time and
+The recipes come from `search` on validation and `recipes`, which also makes the recipe `best` of each column: of gesm's own
+finished cells that with the highest mean on validation. `ablate` changes one part at a time; `costs` measures epoch time and
 peak memory, alone on the machine. Each goes on where a killed one was.
 """
 
@@ -11,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.accuracy.ablation import ablate
-from benchmarks.accuracy.cells import run_cell
+from benchmarks.accuracy.cells import chosen_on_validation, read_cell, run_cell
 from benchmarks.accuracy.columns import LOW_LABELS, MODELS, OWN, PPI, Column, parse
 from benchmarks.accuracy.costs import complete_cost
 from benchmarks.accuracy.search import chosen, search
@@ -67,6 +68,9 @@ def _go(options: argparse.Namespace) -> None:
                     _ship(chosen(file), column, model)
                 except GesmError as error:
                     print(error)
+        for column in dict.fromkeys(column for column, _ in cells):
+            if own := {model: cell for model in OWN if (cell := read_cell(options.out, column, model))}:
+                _ship(Recipe.from_dict(own[chosen_on_validation(own)]["recipe"]), column, "best")
     elif options.what == "costs":
         with pool(1, tasks=1) as executor:
             for column, model in cells:
@@ -120,13 +124,13 @@ def search_file(folder: Path, column: Column, model: str) -> Path:
     return folder / "search" / f"{column.searched.slug}-{model}.jsonl"
 
 
-def _ship(recipe: Recipe, column: Column, model: str) -> None:
+def _ship(recipe: Recipe, column: Column, name: str) -> None:
     """Puts a recipe where `gesm train` finds it."""
     folder = RECIPES / column.dataset
     if column.protocol != registry()[column.dataset].protocols[0]:
         folder = folder / column.protocol.replace("/", "-")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{model}.yaml").write_text(recipe.to_yaml())
+    (folder / f"{name}.yaml").write_text(recipe.to_yaml())
 
 
 if __name__ == "__main__":

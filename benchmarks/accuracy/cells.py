@@ -14,7 +14,7 @@ from gesm.training import Recipe
 from gesm.training.checkpoint import write_atomic
 from gesm.training.result import Result, interval, summarize
 
-__all__ = ["cell_file", "gap", "is_of", "read_cell", "run_cell"]
+__all__ = ["cell_file", "chosen_on_validation", "gap", "is_of", "read_cell", "run_cell"]
 
 
 def cell_file(folder: Path, column: Column, name: str) -> Path:
@@ -31,6 +31,11 @@ def read_cell(folder: Path, column: Column, name: str) -> dict[str, Any] | None:
 def is_of(cell: dict[str, Any], recipe: Recipe) -> bool:
     """Whether a cell, or a run, was trained with a recipe; keys that came later have their defaults."""
     return Recipe.from_dict(cell["recipe"]) == recipe
+
+
+def chosen_on_validation(cells: dict[str, dict[str, Any]]) -> str:
+    """The model whose cell has the highest mean on validation."""
+    return max(cells, key=lambda model: cells[model]["val"]["mean"])
 
 
 def gap(cell: dict[str, Any], other: dict[str, Any]) -> str:

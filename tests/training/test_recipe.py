@@ -101,7 +101,7 @@ def test_unknown_keys_are_refused(key):
 def test_missing_files_and_names(tmp_path):
     with pytest.raises(GesmError, match="cannot read recipe"):
         Recipe.load(tmp_path / "none.yaml")
-    with pytest.raises(GesmError, match=r"recipes of cora: .*gesm, gsm"):
+    with pytest.raises(GesmError, match=r"recipes of cora: .*gesm, gesm_consistency, gsm"):
         Recipe.for_dataset("cora", name="finest")
     with pytest.raises(GesmError, match="no recipe is shipped for 'reddit'"):
         Recipe.for_dataset("reddit")
