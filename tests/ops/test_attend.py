@@ -104,7 +104,7 @@ def test_many_blocks_equal_one(monkeypatch, entries, mkl, size):
     x, a, c = operands(graph, 3, 4)
     a = a * size
     expected = run("reference", graph, x, a, c, dropout=0.3, seed=SEED, residual=True)
-    monkeypatch.setattr(_sparse, "_MKL", mkl and _sparse._MKL)
+    monkeypatch.setattr(_sparse, "_MKL_WIDTH", _sparse._MKL_WIDTH if mkl else -1)
     monkeypatch.setattr(_sparse, "BLOCK_ENTRIES", entries)
     monkeypatch.setattr(_sparse, "CACHED_ENTRIES", 0)
     for actual, want in zip(run("cpu", graph, x, a, c, dropout=0.3, seed=SEED, residual=True), expected, strict=True):

@@ -1,3 +1,6 @@
+import io
+from unittest.mock import Mock
+
 import pytest
 import torch
 from hypothesis import given
@@ -73,15 +76,28 @@ def test_every_element_is_written(poisoned):
         assert weight is None or not weight.grad.isnan().any()
 
 
-@given(graphs(bipartite=True), st.integers(0, 3))
-def test_builds_without_mkl_compute_the_same(graph, heads):
+@given(graphs(bipartite=True), st.integers(0, 3), st.sampled_from([-1, 1, 2]))
+def test_with_and_without_mkl_it_is_the_same(graph, heads, width):
     x = torch.randn(graph.num_src, *[heads, 2][: 2 if heads else 0], *([] if heads else [3]), dtype=torch.float64)
     weight = torch.rand(graph.num_edges, heads, dtype=torch.float64) if heads else None
     expected = both(graph, x, weight)[1]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_sparse, "_MKL", False)
+        patch.setattr(_sparse, "_MKL_WIDTH", min(width, _sparse._MKL_WIDTH))
         for a, b in zip(both(graph, x, weight)[1], expected, strict=True):
             assert_matches(a, b)
+
+
+@pytest.mark.parametrize(("vendor", "width"), [("GenuineIntel", 2**31), ("AuthenticAMD", 8)])
+def test_mkl_is_for_intel_and_for_narrow_products(monkeypatch, vendor, width):
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    monkeypatch.setattr("builtins.open", lambda *_, **__: io.StringIO(f"processor\t: 0\nvendor_id\t: {vendor}\n"))
+    assert _sparse._widest_for_mkl() == width
+    monkeypatch.setattr("builtins.open", missing := Mock(side_effect=FileNotFoundError))
+    monkeypatch.setattr(_sparse.platform, "processor", lambda: f"x86 Family 25 Model 1 Stepping 1, {vendor}")
+    assert _sparse._widest_for_mkl() == width
+    missing.assert_called_once()
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
+    assert _sparse._widest_for_mkl() == -1
 
 
 def test_repeats_bitwise():
