@@ -12,7 +12,7 @@ from torch_geometric.data import Data
 from benchmarks import jsonl
 from benchmarks.accuracy import __main__ as program
 from benchmarks.accuracy import ablation, cells, costs, lookup, search, spaces, table, workers
-from benchmarks.accuracy.columns import COLUMNS, LOW_LABELS, MODELS, PPI, Column, parse
+from benchmarks.accuracy.columns import COLUMNS, LOW_LABELS, MODELS, OWN, PPI, Column, parse
 from gesm.datasets import registry
 from gesm.errors import DivergedError, GesmError
 from gesm.training import Recipe
@@ -284,6 +284,12 @@ def test_the_best_of_a_column_is_chosen_on_validation(tmp_path, trained, monkeyp
     (file,) = (tmp_path / "recipes").rglob("*.yaml")
     assert file.relative_to(tmp_path / "recipes").as_posix() == "cora/1%/best.yaml"
     assert Recipe.load(file) == made["gesm"]  # test prefers gsm, and gcn is no model of gesm's
+
+
+@pytest.mark.parametrize("column", [*COLUMNS, *LOW_LABELS], ids=lambda column: column.slug)
+def test_the_shipped_best_is_what_the_committed_cells_chose(column):
+    own = {model: cell for model in OWN if (cell := cells.read_cell(program.RESULTS, column, model))}
+    assert cells.is_of(own[cells.chosen_on_validation(own)], program.shipped(column, "best"))
 
 
 def test_ppi_stands_beside_its_lookup(tmp_path, trained, monkeypatch):
