@@ -158,8 +158,15 @@ _SHCHUR: dict[str, Space] = dict.fromkeys(OWN, _SHCHUR_OWN) | {
     "gcnii": {"input_weight_decay": [5e-5, 5e-4]},
     "gat": {"num_layers": [2]},  # a third layer trebles the cost of an epoch
 }
-# Where nodes agree before they are taught, some twenty labels do not keep them from agreeing on one class.
-_FEW_LABELS: dict[str, Space] = {name: {"consistency_weight": [0.1, 0.3, 1.0]} for name in ("gesm_consistency", "mixed_mlp")}
+# Where nodes agree before they are taught, some twenty labels do not keep them from agreeing on one class; alignment does.
+_FEW_LABELS: dict[str, Space] = {
+    "gesm_consistency": {
+        "hidden_channels": [8, 16],
+        "consistency_weight": [0.5, 1.0, 1.5],
+        "consistency_alignment": [0.0, 0.5, 1.0],
+    },
+    "mixed_mlp": {"consistency_weight": [0.1, 0.3, 1.0]},
+}
 # The first trial of every search is near what the model's authors use on Cora, on the four large graphs with weaker decay and
 # features as they are.
 _PUBLISHED: dict[str, dict[str, Any]] = {
@@ -207,6 +214,7 @@ _PUBLISHED: dict[str, dict[str, Any]] = {
         "consistency_draws": 2,
         "consistency_weight": 1.0,
         "consistency_temperature": 0.5,
+        "consistency_alignment": 0.5,
         "consistency_warmup": 50,
     },
     "mixed_mlp": {

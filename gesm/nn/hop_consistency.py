@@ -15,17 +15,21 @@ class HopConsistency(nn.Module):
     .. math::
         \frac{1}{S} \sum_s \Big( \mathrm{CE}(\mathbf{P}_s, \mathbf{y})
         + \frac{\lambda}{N} \sum_i \lVert \mathbf{p}_{s,i} - \mathbf{\hat{p}}_i \rVert^2 \Big), \quad
-        \hat{p}_{ic} = \frac{\bar{p}_{ic}^{1/T}}{\sum_{c'} \bar{p}_{ic'}^{1/T}}, \quad
-        \mathbf{\bar{p}}_i = \frac{1}{S} \sum_s \mathbf{p}_{s,i}
+        \hat{p}_{ic} \propto \left( \frac{\bar{p}_{ic}}{m_c^a} \right)^{1/T}, \quad
+        \mathbf{\bar{p}}_i = \frac{1}{S} \sum_s \mathbf{p}_{s,i}, \quad
+        \mathbf{m} = \frac{1}{N} \sum_i \mathbf{\bar{p}}_i
 
     with S predictions :math:`\mathbf{P}_s` from :meth:`gesm.nn.HopSampling.sample`; no gradient flows into
-    :math:`\mathbf{\hat{p}}`. The loss is that of the `"Graph Random Neural Network for Semi-Supervised Learning on Graphs"
-    <https://arxiv.org/abs/2005.11079>`_ paper, whose draws are of dropped nodes instead of depths. For several labels a node
-    each label is a distribution over yes and no, and labels are averaged.
+    :math:`\mathbf{\hat{p}}`, which sums to one over the classes. With a = 0 the loss is that of the `"Graph Random Neural Network
+    for Semi-Supervised Learning on Graphs" <https://arxiv.org/abs/2005.11079>`_ paper, whose draws are of dropped nodes instead
+    of depths. With few labels nodes can come to agree on one class; a > 0 makes what many nodes are taken for less likely, which
+    is distribution alignment as in the `"ReMixMatch" <https://arxiv.org/abs/1911.09785>`_ paper, towards classes of equal size.
+    For several labels a node each label is a distribution over yes and no, and labels are averaged.
 
     Args:
         weight (float, optional): :math:`\lambda`. (default: :obj:`1.0`)
         temperature (float, optional): T, in (0, 1]; the lower, the sharper. (default: :obj:`0.5`)
+        alignment (float, optional): a, in [0, 1]. (default: :obj:`0.0`)
 
     Shapes:
         - **input:** logits :math:`(S, |\mathcal{V}|, C)`; labels of the nodes in **index**, classes :math:`(n)` of integers or
@@ -33,13 +37,15 @@ class HopConsistency(nn.Module):
         - **output:** a scalar
     """
 
-    def __init__(self, weight: float = 1.0, temperature: float = 0.5):
+    def __init__(self, weight: float = 1.0, temperature: float = 0.5, alignment: float = 0.0):
         super().__init__()
         if not weight >= 0:
             raise GesmError(f"weight must be at least 0, got {weight}")
         if not 0 < temperature <= 1:
             raise GesmError(f"temperature must be in (0, 1], got {temperature}")
-        self.weight, self.temperature = weight, temperature
+        if not 0 <= alignment <= 1:
+            raise GesmError(f"alignment must be in [0, 1], got {alignment}")
+        self.weight, self.temperature, self.alignment = weight, temperature, alignment
 
     def forward(self, logits: Tensor, y: Tensor, index: Tensor) -> Tensor:
         """The loss; see the class for shapes."""
@@ -63,9 +69,10 @@ class HopConsistency(nn.Module):
     def _disagreement(self, logits: Tensor, several: bool) -> Tensor:
         p = torch.stack([logits, -logits], -1).sigmoid() if several else logits.softmax(-1)
         mean = p.detach().mean(0).clamp(min=torch.finfo(p.dtype).tiny)
-        sharp = (mean.log() / self.temperature).softmax(-1)  # the formula, where a power would underflow
+        target = mean.log() - self.alignment * mean.mean(0).log() if self.alignment else mean.log()
+        sharp = (target / self.temperature).softmax(-1)  # the formula, where a power would underflow
         return (p - sharp).square().sum(-1).mean()
 
     def extra_repr(self) -> str:
         """The settings, for repr."""
-        return f"weight={self.weight}, temperature={self.temperature}"
+        return f"weight={self.weight}, temperature={self.temperature}, alignment={self.alignment}"

@@ -90,6 +90,7 @@ class Recipe:
         consistency_draws: Draws of depth behind one step, whose loss then is :class:`gesm.nn.HopConsistency`; 1: no such loss.
         consistency_weight: Weight of their agreement.
         consistency_temperature: Its sharpening.
+        consistency_alignment: How much it holds classes to equal size, from 0 to 1, against agreement on one class.
         consistency_warmup: Epochs over which that weight grows from 0.
         graphs_per_step: Training graphs behind one optimiser step.
         eval_every: Epochs between evaluations.
@@ -135,6 +136,7 @@ class Recipe:
     consistency_draws: int = _number(1, 1)
     consistency_weight: float = _number(1.0, 0)
     consistency_temperature: float = _number(0.5, 0, 1, closed="(]")
+    consistency_alignment: float = _number(0.0, 0, 1, closed="[]")
     consistency_warmup: int = _number(0, 0)
     graphs_per_step: int = _number(1, 1)
     eval_every: int = _number(1, 1)

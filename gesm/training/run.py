@@ -78,7 +78,9 @@ class Run:
         groups, captured = _parameter_groups(self.model, recipe), recipe.accelerate == "cuda_graph"
         self.optimizer = torch.optim.Adam(groups, lr=recipe.lr, fused=True, capturable=captured)
         self.structure = StructureLoss(beta=recipe.structure_beta, ratio=recipe.structure_ratio)
-        self.consistency = HopConsistency(recipe.consistency_weight, recipe.consistency_temperature)
+        self.consistency = HopConsistency(
+            recipe.consistency_weight, recipe.consistency_temperature, recipe.consistency_alignment
+        )
         self.order = torch.Generator().manual_seed(seed)
         self.weights = self.model.state_dict()  # views of the live parameters
         self.best = {name: t.clone() for name, t in self.weights.items()}

@@ -9,26 +9,28 @@ from gesm.nn import HopConsistency, HopSampling
 N, C, S = 12, 3, 4
 
 
-def by_hand(logits, y, index, weight, temperature):
+def by_hand(logits, y, index, weight, temperature, alignment):
     """Node by node, class by class."""
     total = sum(F.cross_entropy(z[index], y) for z in logits) / S
     p = logits.softmax(-1)
+    means = [sum(p[s, i] for s in range(S)) / S for i in range(N)]
     for i in range(N):
-        mean = sum(p[s, i] for s in range(S)) / S
-        sharp = mean ** (1 / temperature) / (mean ** (1 / temperature)).sum()
+        aligned = means[i] / (sum(means) / N) ** alignment
+        sharp = aligned ** (1 / temperature) / (aligned ** (1 / temperature)).sum()
         for s in range(S):
             total = total + weight / (S * N) * ((p[s, i] - sharp.detach()) ** 2).sum()
     return total
 
 
+@pytest.mark.parametrize("alignment", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize("mask", [True, False])
-def test_equals_the_formula_with_its_gradient(mask):
+def test_equals_the_formula_with_its_gradient(mask, alignment):
     logits = torch.randn(S, N, C, dtype=torch.float64, requires_grad=True)
     index = torch.tensor([1, 4, 7])
     y = torch.tensor([0, 2, 1])
     given = torch.zeros(N, dtype=torch.bool).index_fill(0, index, True) if mask else index
-    loss = HopConsistency(0.7, 0.3)(logits, y, given)
-    expected = by_hand(logits, y, index, 0.7, 0.3)
+    loss = HopConsistency(0.7, 0.3, alignment)(logits, y, given)
+    expected = by_hand(logits, y, index, 0.7, 0.3, alignment)
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(*(torch.autograd.grad(f, logits, retain_graph=True)[0] for f in (loss, expected)))
 
@@ -38,7 +40,7 @@ def test_two_labels_are_two_classes():
     z = torch.randn(S, N, 1, dtype=torch.float64)
     y, index = torch.tensor([1, 0, 1]), torch.tensor([0, 5, 6])
     two = torch.cat([torch.zeros_like(z), z], -1)
-    criterion = HopConsistency(0.5, 0.5)
+    criterion = HopConsistency(0.5, 0.5, 0.5)
     torch.testing.assert_close(criterion(z, y.double().view(-1, 1), index), criterion(two, y, index))
 
 
@@ -49,6 +51,17 @@ def test_a_low_temperature_makes_one_class_of_the_mean():
     y, index = torch.zeros(1, dtype=torch.long), torch.tensor([0])
     agreement = HopConsistency(1, 1e-4)(logits, y, index) - HopConsistency(0)(logits, y, index)
     torch.testing.assert_close(agreement, (p - sharp).square().sum(-1).mean())
+
+
+def test_alignment_is_against_agreement_on_one_class():
+    """Nodes that all lean to class 0, some more than others: aligned, those that lean to it least are another class's."""
+    lean = torch.linspace(1, 2, N).unsqueeze(1)
+    logits = (lean * torch.tensor([1.0, 0.0])).expand(S, N, 2).clone().requires_grad_()
+    y, index = torch.tensor([0]), torch.tensor([N - 1])
+    for alignment, sign in ((0.0, -1), (1.0, 1)):
+        loss = HopConsistency(1, 0.5, alignment)(logits, y, index) - HopConsistency(0)(logits, y, index)
+        (gradient,) = torch.autograd.grad(loss, logits)
+        assert (gradient[:, 0, 0].sign() == sign).all()
 
 
 def test_draws_that_agree_and_are_sure_cost_nothing_more():
@@ -70,7 +83,7 @@ def test_trains_a_wrapped_model():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] / 2
-    assert str(criterion) == "HopConsistency(weight=1.0, temperature=0.5)"
+    assert str(criterion) == "HopConsistency(weight=1.0, temperature=0.5, alignment=0.0)"
 
 
 @pytest.mark.parametrize(
@@ -78,6 +91,7 @@ def test_trains_a_wrapped_model():
     [
         (lambda: HopConsistency(weight=-1), "weight must be at least 0, got -1"),
         (lambda: HopConsistency(temperature=0), r"temperature must be in \(0, 1\], got 0"),
+        (lambda: HopConsistency(alignment=1.5), r"alignment must be in \[0, 1\], got 1.5"),
         (
             lambda: HopConsistency()(torch.ones(N, C), torch.ones(2), torch.arange(2)),
             r"\[draws, nodes, classes\], got \[12, 3\]",
