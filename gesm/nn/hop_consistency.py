@@ -20,11 +20,11 @@ class HopConsistency(nn.Module):
         \mathbf{m} = \frac{1}{N} \sum_i \mathbf{\bar{p}}_i
 
     with S predictions :math:`\mathbf{P}_s` from :meth:`gesm.nn.HopSampling.sample`; no gradient flows into
-    :math:`\mathbf{\hat{p}}`, which sums to one over the classes. With a = 0 the loss is that of the `"Graph Random Neural Network
-    for Semi-Supervised Learning on Graphs" <https://arxiv.org/abs/2005.11079>`_ paper, whose draws are of dropped nodes instead
-    of depths. With few labels nodes can come to agree on one class; a > 0 makes what many nodes are taken for less likely, which
-    is distribution alignment as in the `"ReMixMatch" <https://arxiv.org/abs/1911.09785>`_ paper, towards classes of equal size.
-    For several labels a node each label is a distribution over yes and no, and labels are averaged.
+    :math:`\mathbf{\hat{p}}`, which sums to one over the classes. With a = 0 the loss is that of the `"Graph Random Neural
+    Network for Semi-Supervised Learning on Graphs" <https://arxiv.org/abs/2005.11079>`_ paper, whose draws are of dropped nodes
+    instead of depths. With few labels nodes can come to agree on one class; a > 0 makes a class that many nodes are taken for
+    less likely, distribution alignment as in the `"ReMixMatch" <https://arxiv.org/abs/1911.09785>`_ paper, but towards classes
+    of equal size. For several labels a node each label is a distribution over yes and no, and labels are averaged.
 
     Args:
         weight (float, optional): :math:`\lambda`. (default: :obj:`1.0`)
