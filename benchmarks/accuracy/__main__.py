@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("what", nargs="?", choices=verbs, help="(run, then table)")
     parser.add_argument("--columns", default="all", help="all, low-labels, or names such as cora,photo:60/20/20 (all)")
     parser.add_argument("--models", help="comma-separated (all; to train, all that were searched)")
+    parser.add_argument("--variants", nargs="+", default=[], help="of an ablation (all that change the recipe)")
     parser.add_argument("--runs", type=int, default=None, help="of each cell (20 on the citation graphs, 3 on PPI, else 10)")
     parser.add_argument("--trials", type=int, default=None, help="of each search (20 on Cora and CiteSeer, else 8)")
     parser.add_argument("--workers", type=int, default=2, help="processes, each with one thread (2)")
@@ -87,9 +88,11 @@ def _go(options: argparse.Namespace) -> None:
                     return
                 if options.models is None and not was_chosen(options.out, column, model):
                     return
-                complete_cell = ablate if options.what == "ablate" else run_cell
-                runs = options.runs or column.runs
-                complete_cell(column, model, shipped(column, model), options.out, executor, runs)
+                work = column, model, shipped(column, model), options.out, executor, options.runs or column.runs
+                if options.what == "ablate":
+                    ablate(*work, only=options.variants)
+                else:
+                    run_cell(*work)
 
             list(threads.map(complete, cells))
     if options.what in (None, "table"):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
 from benchmarks.accuracy.cells import gap, is_of, read_cell, run_cell
 from benchmarks.accuracy.columns import Column
+from gesm.errors import GesmError
 from gesm.training import Recipe
 
 __all__ = ["ablate", "ablation_table", "variants"]
@@ -25,6 +27,7 @@ def variants(recipe: Recipe) -> dict[str, dict[str, Any]]:
         "structure loss, beta 1": {"structure_weight": recipe.structure_weight or 1.0, "structure_beta": 1.0},
         "structure loss, beta 0.5": {"structure_weight": recipe.structure_weight or 1.0, "structure_beta": 0.5},
         "no consistency": {"consistency_draws": 1},
+        "no alignment": {"consistency_alignment": 0.0},
         "no hop sampling": {"consistency_draws": 1, "hop_sampling": "none"},
         "no input dropout": {"input_dropout": 0.0},
         "no attention dropout": {"attention_dropout": 0.0},
@@ -44,10 +47,16 @@ def variants(recipe: Recipe) -> dict[str, dict[str, Any]]:
     return kept
 
 
-def ablate(column: Column, name: str, recipe: Recipe, folder: Path, executor: Executor, runs: int) -> None:
-    """Completes the recipe's cell and one for each variant."""
+def ablate(
+    column: Column, name: str, recipe: Recipe, folder: Path, executor: Executor, runs: int, only: Collection[str] = ()
+) -> None:
+    """Completes the recipe's cell and one for each variant, or for those named."""
+    parts = variants(recipe)
+    if unknown := [variant for variant in only if variant not in parts]:
+        raise GesmError(f"{name} on {column.name} has no variant {unknown[0]!r}; choose from {', '.join(parts)}")
     run_cell(column, name, recipe, folder, executor, runs)
-    for variant, change in variants(recipe).items():
+    for variant in only or parts:
+        change = parts[variant]
         run_cell(column, _cell_name(name, variant), recipe.replace(**change), folder, executor, runs)
 
 

@@ -333,6 +333,10 @@ def test_an_ablation_changes_one_part_at_a_time(tmp_path, trained, monkeypatch):
     assert "no input dropout" not in parts
     assert ablation.ablation_table(CITESEER, "gesm", recipe, tmp_path) == ""
     monkeypatch.setattr(Recipe, "for_dataset", lambda *_, **__: recipe)
+    with pytest.raises(GesmError, match="gesm on citeseer has no variant 'no edges'; choose from no attention"):
+        ablation.ablate(CITESEER, "gesm", recipe, tmp_path, Here(), 3, only=["no edges"])
+    ablation.ablate(CITESEER, "gesm", recipe, tmp_path, Here(), 3, only=["no residual"])
+    assert len(ablation.ablation_table(CITESEER, "gesm", recipe, tmp_path).splitlines()) == 3 + 1
     ablation.ablate(CITESEER, "gesm", recipe, tmp_path, Here(), 3)
     text = ablation.ablation_table(CITESEER, "gesm", recipe, tmp_path)
     assert len(text.splitlines()) == 3 + len(parts)
