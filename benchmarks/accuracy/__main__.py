@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.accuracy.ablation import ablate
+from benchmarks.accuracy.ablation import ablate, variants
 from benchmarks.accuracy.cells import chosen_on_validation, read_cell, run_cell
 from benchmarks.accuracy.columns import LOW_LABELS, MODELS, OWN, PPI, Column, parse
 from benchmarks.accuracy.costs import complete_cost
@@ -61,7 +61,10 @@ def _go(options: argparse.Namespace) -> None:
     if options.what == "ablate":
         if peers := [model for model in _models(options) if model not in OWN]:
             raise GesmError(f"{peers[0]} is not ablated; choose from {', '.join(OWN)}")
-        cells = [(column, model) for column, model in cells if model in OWN]
+        cells = [cell for cell in cells if cell[1] in OWN and (options.models or was_chosen(options.out, *cell))]
+        known = dict.fromkeys(variant for cell in cells for variant in variants(shipped(*cell)))
+        if unknown := [variant for variant in options.variants if variant not in known]:
+            raise GesmError(f"these recipes have no variant {unknown[0]!r}; choose from {', '.join(known)}")
     if options.what == "recipes":
         for column, model in cells:
             if (file := search_file(options.out, column, model)).exists():

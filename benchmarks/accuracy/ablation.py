@@ -9,7 +9,6 @@ from typing import Any
 
 from benchmarks.accuracy.cells import gap, is_of, read_cell, run_cell
 from benchmarks.accuracy.columns import Column
-from gesm.errors import GesmError
 from gesm.training import Recipe
 
 __all__ = ["ablate", "ablation_table", "variants"]
@@ -50,13 +49,12 @@ def variants(recipe: Recipe) -> dict[str, dict[str, Any]]:
 def ablate(
     column: Column, name: str, recipe: Recipe, folder: Path, executor: Executor, runs: int, only: Collection[str] = ()
 ) -> None:
-    """Completes the recipe's cell and one for each variant, or for those named."""
+    """Completes the recipe's cell and one for each variant, or for those named that it has."""
     parts = variants(recipe)
-    if unknown := [variant for variant in only if variant not in parts]:
-        raise GesmError(f"{name} on {column.name} has no variant {unknown[0]!r}; choose from {', '.join(parts)}")
     run_cell(column, name, recipe, folder, executor, runs)
-    for variant in only or parts:
-        change = parts[variant]
+    for variant, change in parts.items():
+        if only and variant not in only:
+            continue
         run_cell(column, _cell_name(name, variant), recipe.replace(**change), folder, executor, runs)
 
 

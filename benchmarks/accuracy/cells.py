@@ -34,8 +34,8 @@ def is_of(cell: dict[str, Any], recipe: Recipe) -> bool:
 
 
 def chosen_on_validation(cells: dict[str, dict[str, Any]]) -> str:
-    """The model whose cell has the highest mean on validation."""
-    return max(cells, key=lambda model: cells[model]["val"]["mean"])
+    """The model whose cell has the highest mean on validation, of equal ones the lower loss."""
+    return min(cells, key=lambda model: (-round(cells[model]["val"]["mean"], 9), cells[model]["val_loss"]["mean"]))
 
 
 def gap(cell: dict[str, Any], other: dict[str, Any]) -> str:

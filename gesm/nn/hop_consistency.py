@@ -24,7 +24,8 @@ class HopConsistency(nn.Module):
     Network for Semi-Supervised Learning on Graphs" <https://arxiv.org/abs/2005.11079>`_ paper, whose draws are of dropped nodes
     instead of depths. With few labels nodes can come to agree on one class; a > 0 makes a class that many nodes are taken for
     less likely, distribution alignment as in the `"ReMixMatch" <https://arxiv.org/abs/1911.09785>`_ paper, but towards classes
-    of equal size. For several labels a node each label is a distribution over yes and no, and labels are averaged.
+    of equal size. For several labels a node each label is a distribution over yes and no, and labels are averaged; alignment
+    then holds each label to half of the nodes.
 
     Args:
         weight (float, optional): :math:`\lambda`. (default: :obj:`1.0`)

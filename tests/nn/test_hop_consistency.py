@@ -54,7 +54,7 @@ def test_a_low_temperature_makes_one_class_of_the_mean():
 
 
 def test_alignment_is_against_agreement_on_one_class():
-    """Nodes that all lean to class 0, some more than others: aligned, those that lean to it least are another class's."""
+    """Nodes that all lean to class 0, some more than others, are to lean to it more, or with alignment less."""
     lean = torch.linspace(1, 2, N).unsqueeze(1)
     logits = (lean * torch.tensor([1.0, 0.0])).expand(S, N, 2).clone().requires_grad_()
     y, index = torch.tensor([0]), torch.tensor([N - 1])

@@ -127,6 +127,15 @@ def test_hop_sampling_resumes_and_predicts(tmp_path, recipe, task, changes):
     assert trained.evaluate(data)["test"][whole.metric] == whole.test
 
 
+@pytest.mark.parametrize("setting", ["weight", "temperature", "alignment"])
+def test_the_settings_of_consistency_reach_the_loss(recipe, setting):
+    losses = []
+    for value in (0.1, 0.9):
+        made = recipe.replace(**HOPS | {"consistency_warmup": 0, f"consistency_{setting}": value}, epochs=1)
+        fit(made, synthetic(), 0, on_epoch=lambda epoch: losses.append(epoch.train_loss))
+    assert losses[0] != losses[1]
+
+
 def test_interruptions_before_the_first_checkpoint_and_while_finishing(tmp_path, recipe, monkeypatch):
     data = synthetic()
     fit(recipe, data, 0, tmp_path / "whole")

@@ -63,6 +63,7 @@ def test_what_is_left_out_is_the_constructors():
         ("residual: 1", "residual must be one of True, False, got 1"),
         ("sparse_features: 'true'", "sparse_features must be one of auto, True, False, got 'true'"),
         ("structure_ratio: 0", "structure_ratio must be a number in (0, 1]"),
+        ("consistency_alignment: 1.5", "consistency_alignment must be a number in [0, 1], got 1.5"),
         ("consistency_draws: 2", "needs random depths; set hop_sampling to uniform or geometric"),
         ("hop_sampling: normal", "hop_sampling must be one of none, uniform, geometric"),
         ("model: mixed_mlp\nheads: 8", "mixed_mlp has no key 'heads'"),
