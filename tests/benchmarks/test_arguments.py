@@ -2,13 +2,14 @@ import sys
 
 import pytest
 
-from benchmarks import ahead, kill_resume, recommend, sgc_setting
+from benchmarks import ahead, connected, kill_resume, recommend, sgc_setting
 
 
 @pytest.mark.parametrize(
     ("module", "arguments", "message"),
     [
         (ahead, ["--workloads", "nope"], "no workload 'nope'; choose from 8 x 64 fp32"),
+        (connected, ["--json", "none/x.json"], "make it first"),
         (kill_resume, ["--epochs", "1"], "--epochs 2"),
         (recommend, ["run", "--out", "x", "--origins", "x"], "takes numbers with commas between, got 'x'"),
         (recommend, ["drift", "--rates", "0,x"], "takes numbers with commas between, got '0,x'"),
