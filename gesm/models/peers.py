@@ -319,8 +319,8 @@ class MixHop(Peer):
                 for _ in range(target - power):
                     z = spmm(walk, z)
                 width, power = z.size(1) // (len(self.powers) - i), target
-                blocks.append(z[:, :width])
-                z = z[:, width:]
+                block, z = z.split((width, z.size(1) - width), 1)
+                blocks.append(block)
             x = F.relu_(conv.bias(torch.cat(blocks, dim=-1)))
         return linear(x, self.lin, self.p)
 
