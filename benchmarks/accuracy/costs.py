@@ -10,6 +10,7 @@ import torch
 
 from benchmarks.accuracy.cells import cell_file, read_cell
 from benchmarks.accuracy.columns import Column
+from benchmarks.machine import describe
 from benchmarks.memory import peak
 from gesm.datasets import load
 from gesm.training import Recipe, Task
@@ -22,11 +23,12 @@ EPOCHS, WARM_UP = 12, 2
 
 
 def complete_cost(column: Column, name: str, folder: Path, executor: Executor) -> None:
-    """Adds `cost` to a finished cell that has none; a cell that is trained anew loses it."""
-    cell = read_cell(folder, column, name)
-    if cell is None or "cost" in cell:
+    """Adds `cost` to a finished cell that has none of this processor; a cell that is trained anew loses it."""
+    cell, processor = read_cell(folder, column, name), describe()["processor"]
+    if cell is None or cell.get("cost", {}).get("processor") == processor:
         return
-    cell["cost"] = executor.submit(measure, column.dataset, column.protocol, cell["recipe"]).result()
+    cost = executor.submit(measure, column.dataset, column.protocol, cell["recipe"]).result()
+    cell["cost"] = cost | {"processor": processor}
     write_atomic(cell_file(folder, column, name), json.dumps(cell, indent=1) + "\n")
     print(f"{column.name} {name}: {cell['cost']['epoch_ms']:.1f} ms, {cell['cost']['peak_memory_mb']:.0f} MB", flush=True)
 

@@ -124,9 +124,10 @@ def _costs(cells: Cells) -> str:
     """Epoch times and peak memory, of the cells that were measured."""
     measured = {key: cell["cost"] for key, cell in cells.items() if "cost" in cell}
     models, columns = _axes(measured)
+    processors = sorted({cost.get("processor", "a processor not written down") for cost in measured.values()})
     lines = [
         "One epoch, training step and evaluation, in ms / what training adds to the memory of Python and data, in MB: "
-        "alone in a process of its own with one thread.",
+        f"alone in a process of its own with one thread, on {' and '.join(processors)}.",
         "",
         "| | " + " | ".join(c.name for c in columns) + " |",
         "| --- |" + " ---: |" * len(columns),

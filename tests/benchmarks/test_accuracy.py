@@ -311,7 +311,7 @@ def test_ppi_stands_beside_its_lookup(tmp_path, trained, monkeypatch):
     assert "46.2 (all ones), 55.1 (lookup by features), 99.7 (lookup by gene)" in text
 
 
-def test_costs_are_measured_once_and_leave_with_their_cell(tmp_path, trained, monkeypatch):
+def test_costs_are_measured_once_a_processor_and_leave_with_their_cell(tmp_path, trained, monkeypatch):
     recipe = Recipe(model="gsm", hidden_channels=4, K=2)
     costs.complete_cost(CITESEER, "gsm", tmp_path, Here())
     assert not list(tmp_path.iterdir())
@@ -319,10 +319,17 @@ def test_costs_are_measured_once_and_leave_with_their_cell(tmp_path, trained, mo
     costs.complete_cost(CITESEER, "gsm", tmp_path, Here())
     cost = cells.read_cell(tmp_path, CITESEER, "gsm")["cost"]
     assert min(cost["epoch_ms"], cost["peak_memory_mb"]) > 0
+    measure = costs.measure
     monkeypatch.setattr(costs, "measure", None)
     costs.complete_cost(CITESEER, "gsm", tmp_path, Here())
     table.write_table(tmp_path)
-    assert f"| gsm | {cost['epoch_ms']:.3g} / {cost['peak_memory_mb']:.0f} |" in (tmp_path / "accuracy.md").read_text()
+    text = (tmp_path / "accuracy.md").read_text()
+    assert f"| gsm | {cost['epoch_ms']:.3g} / {cost['peak_memory_mb']:.0f} |" in text
+    assert f"with one thread, on {cost['processor']}." in text
+    monkeypatch.setattr(costs, "measure", measure)
+    monkeypatch.setattr(costs, "describe", lambda: {"processor": "another"})
+    costs.complete_cost(CITESEER, "gsm", tmp_path, Here())
+    assert cells.read_cell(tmp_path, CITESEER, "gsm")["cost"]["processor"] == "another"
     cells.run_cell(CITESEER, "gsm", recipe.replace(K=3), tmp_path, Here(), 2)
     assert "cost" not in cells.read_cell(tmp_path, CITESEER, "gsm")
 
