@@ -20,7 +20,7 @@ from gesm.training import Recipe, Result, fit, summarize
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.connected", description=__doc__.splitlines()[0])
-    parser.add_argument("--datasets", nargs="+", default=["photo", "computers"], help="(photo computers)")
+    parser.add_argument("--datasets", nargs="+", default=["photo"], help="(photo)")
     parser.add_argument("--models", nargs="+", default=["mixed_mlp", "gcn"], help="(mixed_mlp gcn)")
     parser.add_argument("--runs", type=int, default=10, help="of each (10)")
     parser.add_argument("--workers", type=int, default=2, help="processes, each with one thread (2)")
