@@ -18,6 +18,7 @@ from gesm.nn._messages import check_features, looped_edges, message_passing_opti
 from gesm.nn.linear import check_width, multiply
 from gesm.ops import dropout_linear, mix, spmm
 from gesm.ops._checks import accumulation_dtype
+from gesm.ops.dropout_linear import dropout
 
 __all__ = ["StepMixture", "check_step_weight"]
 
@@ -179,8 +180,8 @@ class StepMixture(MessagePassing):
                 return mix(graph, maps, J)
             return self._mix_weighted(graph, maps, step_weight)
         if p > 0:
-            same, x_src = x_src is x_dst, F.dropout(x_src, p)
-            x_dst = x_src if same else F.dropout(x_dst, p)
+            same, x_src = x_src is x_dst, dropout(x_src, p)
+            x_dst = x_src if same else dropout(x_dst, p)
         terms = map(F.linear, self._steps(x_src, x_dst, step, J), weight.split(self.out_channels))
         if step_weight is None:
             return sum(terms)
