@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=[], help="of an ablation (all that change the recipe)")
     parser.add_argument("--runs", type=int, default=None, help="of each cell (20 on the citation graphs, 3 on PPI, else 10)")
     parser.add_argument("--trials", type=int, default=None, help="of each search (20 on Cora and CiteSeer, else 8)")
+    parser.add_argument("--own", action="store_true", help="search Computers and Physics too, not Photo and CS for them")
     parser.add_argument("--workers", type=int, default=2, help="processes, each with one thread (2)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder (benchmarks/results/accuracy)")
     options = parser.parse_args()
@@ -55,7 +56,8 @@ def main() -> None:
 def _go(options: argparse.Namespace) -> None:
     cells = list(dict.fromkeys(_cells(options)))
     if options.what == "search":
-        cells = list(dict.fromkeys((column.searched, model) for column, model in cells if column != PPI))
+        cells = [(column if options.own else column.searched, model) for column, model in cells if column != PPI]
+        cells = list(dict.fromkeys(cells))
         if not cells:
             raise GesmError("ppi is not searched: its recipe was chosen by hand (benchmarks/NOTES.md); name another column")
     if options.what == "ablate":
@@ -87,7 +89,7 @@ def _go(options: argparse.Namespace) -> None:
                 column, model = cell
                 if options.what == "search":
                     budget = options.trials or trials(column), seeds(column)
-                    search(column, model, search_file(options.out, column, model), executor, *budget)
+                    search(column, model, own_file(options.out, column, model), executor, *budget)
                     return
                 if options.models is None and not was_chosen(options.out, column, model):
                     return
@@ -126,8 +128,14 @@ def _models(options: argparse.Namespace) -> list[str]:
 
 
 def search_file(folder: Path, column: Column, model: str) -> Path:
-    """Where a search is kept."""
-    return folder / "search" / f"{column.searched.slug}-{model}.jsonl"
+    """The search that chose a column's recipe: its own, or that of the smaller graph of its pair."""
+    own = own_file(folder, column, model)
+    return own if own.exists() else own_file(folder, column.searched, model)
+
+
+def own_file(folder: Path, column: Column, model: str) -> Path:
+    """Where the search of a column itself is kept."""
+    return folder / "search" / f"{column.slug}-{model}.jsonl"
 
 
 def _ship(recipe: Recipe, column: Column, name: str) -> None:

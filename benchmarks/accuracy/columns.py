@@ -35,7 +35,7 @@ class Column:
 
     @property
     def searched(self) -> Column:
-        """Whose search gives the recipes: of each pair of large graphs the smaller."""
+        """Whose search gives the recipes unless there is one of its own: of each pair of large graphs the smaller."""
         return replace(self, dataset={"computers": "photo", "physics": "cs"}.get(self.dataset, self.dataset))
 
     @property
