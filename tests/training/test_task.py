@@ -150,6 +150,7 @@ def _set(**values):
         ("multiclass", lambda d: _set(x=d.x.to_sparse())(d), r"x must be dense, got torch.sparse_coo; pass x.to_dense\(\)"),
         ("multiclass", _set(y=None), "has no y"),
         ("multiclass", lambda d: d.x.__setitem__((7, 2), float("nan")), "x must be finite; node 7 has nan in column 2"),
+        ("multiclass", lambda d: d.x.__setitem__((7, 2), float("-inf")), "x must be finite; node 7 has -inf in column 2"),
         ("multiclass", lambda d: _set(edge_weight=_weights(d, 3))(d), "edge_weight must be finite; edge 3 has inf"),
         ("multiclass", lambda d: d.__delattr__("test_mask"), "has no test_mask"),
         ("multiclass", _set(y=torch.zeros(5, dtype=torch.long)), r"y must have one row a node, \[60\] or \[60, C\]"),
