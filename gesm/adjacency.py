@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gesm.errors import GesmError
-from gesm.graph import Graph, is_constant
+from gesm.graph import Graph, check_weight, is_constant, version
 
 __all__ = ["as_graph"]
 
@@ -25,8 +25,9 @@ def as_graph(adj: Any, edge_weight: Tensor | None = None, num_nodes: int | tuple
         edge_weight: [E], only with an `edge_index`.
         num_nodes: N, or (N_src, N_dst).
 
-    A second call with the same tensors returns the same Graph; an in-place change of them (PyTorch's version counter) makes
-    a new one. Changes behind PyTorch's back, through shared NumPy memory say, are not seen.
+    A second call with the same tensors returns the same Graph; an in-place change of them (PyTorch's version counter) or
+    other `data` make a new one. Changes behind PyTorch's back, through shared NumPy memory or of `tensor.data` in place, are
+    not seen. Of a learned edge_weight only the sorted edges are remembered.
     """
     if isinstance(adj, Graph):
         _check_size(adj, num_nodes)
@@ -41,12 +42,12 @@ def as_graph(adj: Any, edge_weight: Tensor | None = None, num_nodes: int | tuple
             )
         if edge_weight is not None:
             raise GesmError("a sparse adjacency carries its own weights; edge_weight goes with an edge_index only")
-    tensors = [t for t in (adj, edge_weight) if t is not None]
+    given, sizes = ((adj, edge_weight), None) if isinstance(adj, Tensor) else (adj.coo(), tuple(adj.sizes()))
+    tensors = [t for t in given if t is not None]
     # A traced graph would be guarded by the identity of its tensors, and compiled anew for each.
     if torch.compiler.is_compiling() or not all(map(is_constant, tensors)):
         return _make_graph(adj, edge_weight, num_nodes)
-    num_nodes = tuple(num_nodes) if isinstance(num_nodes, list) else num_nodes
-    key, versions = (*map(id, tensors), num_nodes), tuple(map(_version, tensors))
+    key, versions = (*map(id, tensors), _pair(num_nodes), sizes), [*map(version, tensors)]
     if key in _graphs:
         refs, seen, graph = _graphs[key]
         if seen == versions and all(ref() is t for ref, t in zip(refs, tensors, strict=True)):
@@ -58,15 +59,15 @@ def as_graph(adj: Any, edge_weight: Tensor | None = None, num_nodes: int | tuple
     return graph
 
 
-def _version(t: Tensor) -> int:
-    return t.as_tensor()._version if hasattr(t, "as_tensor") else t._version  # PyG's EdgeIndex counts apart
-
-
 def _make_graph(adj: Any, edge_weight: Tensor | None, num_nodes: int | tuple[int, int] | None) -> Graph:
     if isinstance(adj, Tensor) and adj.layout is torch.strided:
         if hasattr(adj, "sparse_size") and not torch.compiler.is_compiling():
             _check_known_size(adj.sparse_size(), num_nodes)
-        return Graph(adj, edge_weight, num_nodes)
+        if edge_weight is None or torch.compiler.is_compiling():
+            return Graph(adj, edge_weight, num_nodes)
+        graph = as_graph(adj, None, num_nodes)  # sorted once, whatever the weights
+        weight = check_weight(edge_weight, graph.num_edges, graph.device)
+        return graph.with_weight(weight.index_select(0, graph.perm))
     graph = Graph.from_sparse(adj)
     _check_size(graph, num_nodes)
     return graph
@@ -74,7 +75,7 @@ def _make_graph(adj: Any, edge_weight: Tensor | None, num_nodes: int | tuple[int
 
 def _check_known_size(known: tuple[int | None, int | None], num_nodes: int | tuple[int, int] | None) -> None:
     """What an EdgeIndex knows of its size."""
-    expected = num_nodes if isinstance(num_nodes, (tuple, list)) else (num_nodes, num_nodes)
+    expected = _pair(num_nodes)
     if any(None not in pair and pair[0] != pair[1] for pair in zip(known, expected, strict=True)):
         raise GesmError(
             f"the EdgeIndex has the sparse_size {tuple(known)}, but x has {expected[0]} and {expected[1]} rows; they must agree"
@@ -84,9 +85,14 @@ def _check_known_size(known: tuple[int | None, int | None], num_nodes: int | tup
 def _check_size(graph: Graph, num_nodes: int | tuple[int, int] | None) -> None:
     if num_nodes is None or torch.compiler.is_compiling():
         return
-    expected = tuple(num_nodes) if isinstance(num_nodes, (tuple, list)) else (num_nodes, num_nodes)
+    expected = _pair(num_nodes)
     if (graph.num_src, graph.num_dst) != expected:
         raise GesmError(
             f"the adjacency has {graph.num_src} sources and {graph.num_dst} targets, but x has {expected[0]} and {expected[1]} "
             "rows; they must agree"
         )
+
+
+def _pair(num_nodes: int | tuple[int, int] | None) -> tuple[int | None, int | None]:
+    """(N_src, N_dst)."""
+    return tuple(num_nodes) if isinstance(num_nodes, (tuple, list)) else (num_nodes, num_nodes)

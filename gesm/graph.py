@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from numbers import Integral
 from typing import Any
 
@@ -94,7 +95,7 @@ def _check_edges(edge_index: Any, num_nodes: Any) -> tuple[int, int]:
     if num_nodes is None and hasattr(edge_index, "sparse_size"):  # PyG's EdgeIndex may know its size
         num_nodes = edge_index.sparse_size() if None not in edge_index.sparse_size() else None
     if num_nodes is None:
-        num_nodes = int(edge_index.max()) + 1 if edge_index.numel() else 0
+        num_nodes = max(int(edge_index.max()) + 1, 0) if edge_index.numel() else 0
     size = tuple(num_nodes) if isinstance(num_nodes, (tuple, list)) else (num_nodes, num_nodes)
     if torch.compiler.is_compiling():
         return size
@@ -103,7 +104,7 @@ def _check_edges(edge_index: Any, num_nodes: Any) -> tuple[int, int]:
     return int(size[0]), int(size[1])
 
 
-def _check_weight(weight: Tensor | None, num_edges: int, device: torch.device) -> Tensor | None:
+def check_weight(weight: Tensor | None, num_edges: int, device: torch.device) -> Tensor | None:
     if weight is None:
         return None
     if not isinstance(weight, Tensor):
@@ -134,7 +135,8 @@ class Graph:
     Attributes:
         rowptr, col: CSR, [N_dst + 1] and [E]; `target` [E] is the row of each entry.
         colptr, row: the transpose, [N_src + 1] and [E].
-        perm: [E], CSR entry -> position in `edge_index`; self-loops added to it follow its last.
+        perm: [E], CSR entry -> position in `edge_index`; self-loops added to it follow its last. In a batch the positions of
+            one graph follow those of the graph before.
         to_csc: [E], entry of the transpose -> CSR entry.
 
     What `transition` and `csc_weight` derive from the weights is kept until the weights change. Code that torch.compile has
@@ -155,7 +157,7 @@ class Graph:
         num_src, num_dst = _check_edges(edge_index, num_nodes)
         if validate and not torch.compiler.is_compiling():
             _check_bounds(edge_index, num_src, num_dst)
-        edge_weight = _check_weight(edge_weight, edge_index.size(1), edge_index.device)
+        edge_weight = check_weight(edge_weight, edge_index.size(1), edge_index.device)
         edges = edge_index.as_tensor() if hasattr(edge_index, "as_tensor") else edge_index  # PyG's EdgeIndex
         self._build(edges, edge_weight, num_src, num_dst, "none")
 
@@ -169,6 +171,8 @@ class Graph:
                 parts = [part if i in (0, 4) else part[:num_edges] for i, part in enumerate(parts)]
         self._displaced = loops != "none" and torch.compiler.is_compiling()  # whether some targets may be N
         self.rowptr, self.col, self.target, self.perm, self.colptr, self.row, self.to_csc = parts
+        self._num_given = edge_index.size(1)  # how many positions perm points to
+        self._structure: dict[str, tuple[Graph, Tensor]] = {}  # what was derived whatever the weights
         self.weight = None if weight is None else weight.index_select(0, self.perm)
         self.num_src, self.num_dst = num_src, num_dst
 
@@ -179,11 +183,11 @@ class Graph:
 
     @weight.setter
     def weight(self, weight: Tensor | None) -> None:
-        self._weight = _check_weight(weight, self.num_edges, self.device)
+        self._weight = check_weight(weight, self.num_edges, self.device)
         self._cache: dict[Any, Any] = {}  # what was derived from other weights
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_cache": {}}  # a copied tensor counts its changes anew
+        return self.__dict__ | {"_cache": {}, "_structure": {}}  # a copied tensor counts its changes anew
 
     @property
     def num_nodes(self) -> int:
@@ -240,6 +244,7 @@ class Graph:
             graph.row = self.col.masked_fill(self.target == self.num_dst, self.num_src)
         graph.perm = self.perm.index_select(0, self.to_csc)
         graph.to_csc = torch.argsort(self.to_csc).to(self.to_csc.dtype)
+        graph._num_given, graph._structure = self._num_given, {}
         graph.weight = None if self.weight is None else self.weight.index_select(0, self.to_csc)
         graph.num_src, graph.num_dst = self.num_dst, self.num_src
         return graph
@@ -250,15 +255,26 @@ class Graph:
             raise GesmError(f"self-loops need as many sources as targets, got {self.num_src} and {self.num_dst}")
         if existing not in ("replace", "keep"):
             raise GesmError(f"existing must be 'replace' or 'keep', got {existing!r}")
+        graph, order = self._with_loops(existing)
         edge_weight = self.weight
         if edge_weight is not None or weight != 1.0:
             edge_weight = self.col.new_ones(self.num_edges, dtype=torch.float32) if edge_weight is None else edge_weight
-            edge_weight = torch.cat([edge_weight, edge_weight.new_full((self.num_dst,), weight)])
-        graph = object.__new__(Graph)
-        graph._build(torch.stack([self.col, self.target]), edge_weight, self.num_src, self.num_dst, existing)
-        loops = torch.arange(self.num_edges, self.num_edges + self.num_dst, dtype=self.perm.dtype, device=self.device)
-        graph.perm = torch.cat([self.perm, loops]).index_select(0, graph.perm)
-        return graph
+            edge_weight = torch.cat([edge_weight, edge_weight.new_full((self.num_dst,), weight)]).index_select(0, order)
+        return graph.with_weight(edge_weight)
+
+    def _with_loops(self, existing: str) -> tuple[Graph, Tensor]:
+        """A + I without weights, and which of the edges, followed by the loops, each entry is; kept with the edges."""
+        if existing in self._structure:
+            return self._structure[existing]
+        with nullcontext() if torch.compiler.is_compiling() else torch.inference_mode(False):
+            graph = object.__new__(Graph)
+            graph._build(torch.stack([self.col, self.target]), None, self.num_src, self.num_dst, existing)
+            order, given = graph.perm, self._num_given + self.num_dst
+            loops = torch.arange(self._num_given, given, dtype=self.perm.dtype, device=self.device)
+            graph.perm, graph._num_given = torch.cat([self.perm, loops]).index_select(0, order), given
+        if not torch.compiler.is_compiling():
+            self._structure[existing] = graph, order
+        return graph, order
 
     def coalesce(self) -> Graph:
         """The graph with multi-edges summed into one edge."""
@@ -279,8 +295,12 @@ class Graph:
         `col`: :math:`P = (A + I) D^{-1}`, D the column sums (each source's outgoing weight): columns sum to one.
         `row`: :math:`P = D^{-1} (A + I)`, D the row sums. `sym`: :math:`D^{-1/2} (A + I) D^{-1/2}`, D the row sums, as PyG's
         `gcn_norm`; if there are not as many sources as targets, the right D holds the column sums. Self-loops already there
-        are replaced by one of weight 1; a bipartite graph gets none. Where a sum is zero the weights are zero. Computed in
-        `dtype` (default: that of the weights, or float32) and cached on the graph.
+        are replaced by one of weight 1 (`gcn_norm` keeps their weights); a bipartite graph gets none. Where a sum is zero the
+        weights are zero. Computed in `dtype` (default: that of the weights, or float32) and cached on the graph.
+
+        Raises:
+            GesmError: for an unknown normalization, a dtype not of floating point, or negative weights (of learned ones, which
+                may change in every step, it is not asked).
         """
         check_normalization(normalization)
         self_loops = self_loops and not self.is_bipartite
@@ -291,6 +311,8 @@ class Graph:
         key = (normalization, self_loops, dtype)
 
         def make() -> Graph:
+            if not torch.compiler.is_compiling() and is_constant(self.weight):
+                _check_walk(self.weight)
             graph = self.with_self_loops() if self_loops else self
             return graph.with_weight(_normalize(graph, normalization, dtype).to(dtype))
 
@@ -383,8 +405,8 @@ class Graph:
             raise GesmError("Graph.batch needs at least one graph, got an empty list")
         if wrong := [type(g).__name__ for g in graphs if not isinstance(g, Graph)]:
             raise GesmError(f"Graph.batch takes a list of gesm.Graph, got a {wrong[0]} in it; build one with Graph(edge_index)")
-        src = dst = 0
-        edges, weights = [], []
+        src = dst = given = 0
+        edges, weights, perm = [], [], []
         num_dst = sum(g.num_dst for g in graphs)
         weighted = any(g.weight is not None for g in graphs)
         for g in graphs:
@@ -392,11 +414,13 @@ class Graph:
             target = target.masked_fill(g.target == g.num_dst, num_dst) if g._displaced else target
             edges.append(torch.stack([g.col.long() + src, target]))
             weights.append(g.weight if g.weight is not None else torch.ones(g.num_edges, device=g.device))
-            src, dst = src + g.num_src, dst + g.num_dst
+            perm.append(g.perm.long() + given)
+            src, dst, given = src + g.num_src, dst + g.num_dst, given + g._num_given
         graph, displaced = object.__new__(cls), any(g._displaced for g in graphs)
         graph._build(
             torch.cat(edges, 1), torch.cat(weights) if weighted else None, src, dst, "derived" if displaced else "none"
         )
+        graph.perm, graph._num_given = torch.cat(perm).index_select(0, graph.perm).to(graph.perm.dtype), given
         return graph
 
 
@@ -404,6 +428,11 @@ def check_normalization(normalization: str) -> None:
     """Refuses what :meth:`Graph.transition` does not know."""
     if normalization not in _NORMALIZATIONS:
         raise GesmError(f"normalization must be one of {', '.join(map(repr, _NORMALIZATIONS))}, got {normalization!r}")
+
+
+def _check_walk(weight: Tensor) -> None:
+    if weight.numel() and (lowest := weight.min().item()) < 0:
+        raise GesmError(f"edge_weight must not be negative where a random walk takes it, got {lowest}; pass its absolute value")
 
 
 def _normalize(graph: Graph, normalization: str, dtype: torch.dtype) -> Tensor:
@@ -427,6 +456,12 @@ def _normalize(graph: Graph, normalization: str, dtype: torch.dtype) -> Tensor:
 def is_constant(t: Any) -> bool:
     """Whether what is computed from the tensor may be kept for later calls."""
     return isinstance(t, Tensor) and not (t.is_inference() or t.requires_grad)
+
+
+def version(t: Tensor) -> tuple[Any, ...]:
+    """Other than before if the tensor was changed in place, or given other `data`."""
+    t = t.as_tensor() if hasattr(t, "as_tensor") else t  # PyG's EdgeIndex counts apart
+    return t._version, t.shape, t.data_ptr() if t.layout is torch.strided else None
 
 
 def _divide(a: Tensor, b: Tensor) -> Tensor:

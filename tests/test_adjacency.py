@@ -120,3 +120,38 @@ def test_an_edge_index_object_changed_in_place_is_noticed():
 def test_coo_weights_keep_their_gradient():
     adj = adjacency().to_sparse().requires_grad_()
     assert as_graph(adj, None, 4).weight.requires_grad
+
+
+def test_other_data_are_noticed():
+    edges, weight = EDGES.clone(), torch.nn.Parameter(WEIGHT.clone(), requires_grad=False)
+    assert dense(as_graph(edges, weight, 4), torch.float32).equal(adjacency())
+    weight.data = WEIGHT * 2
+    assert dense(as_graph(edges, weight, 4), torch.float32).equal(2 * adjacency())
+    edges.data, weight.data = EDGES[:, :3].clone(), WEIGHT[:3].clone()
+    assert as_graph(edges, weight, 4).num_edges == 3
+
+
+def test_one_size_or_two_is_one_graph():
+    edges = EDGES.clone()
+    assert as_graph(edges, None, 4) is as_graph(edges, None, (4, 4))
+
+
+def test_a_sparse_tensor_is_remembered_while_its_parts_live():
+    adj = FakeSparseTensor(adjacency())
+    row, col, value = adj.coo()
+    adj.coo = lambda: (row, col, value)
+    first = as_graph(adj, None, 4)
+    assert as_graph(adj, None, 4) is first
+    value.mul_(2)
+    assert dense(as_graph(adj, None, 4), torch.float32).equal(2 * adjacency())
+    adj.sizes = lambda: [5, 4]
+    assert as_graph(adj).num_dst == 5
+    with pytest.raises(GesmError, match="4 sources and 5 targets, but x has 4 and 4"):
+        as_graph(adj, None, 4)
+
+
+def test_a_learned_edge_weight_of_a_column_or_of_a_wrong_size():
+    weight = WEIGHT.clone().view(-1, 1).requires_grad_()
+    assert dense(as_graph(EDGES, weight, 4), torch.float32).equal(adjacency())
+    with pytest.raises(GesmError, match=r"edge_weight must have shape \[6\]"):
+        as_graph(EDGES, weight[:2], 4)

@@ -11,6 +11,7 @@ from strategies import assert_matches, dense, dense_transition, graphs, star
 from torch_geometric import EdgeIndex
 from torch_geometric.data import Batch, Data
 
+import gesm.graph
 from gesm import GesmError, Graph
 
 EDGES = torch.tensor([[2, 0, 1, 1, 3, 0], [0, 1, 2, 2, 3, 1]])
@@ -225,3 +226,32 @@ def test_coalesce_counts_in_float32():
 
 def test_sizes_may_be_numpys():
     assert Graph(EDGES, None, np.int64(4)).num_nodes == 4
+
+
+def test_perm_of_a_batch_leads_to_the_edges_of_its_graphs_one_after_the_other():
+    edges = [torch.tensor([[0, 1, 2, 1], [2, 1, 0, 0]]), torch.tensor([[0, 1, 0], [1, 0, 1]])]
+    batch = Graph.batch([Graph(edges[0], None, 3), Graph(edges[1], None, 2).transpose()])
+    both = torch.cat([edges[0], edges[1].flip(0) + 3], 1)
+    assert both[:, batch.perm.long()].equal(batch.edge_index)
+    looped = Graph.batch([Graph(e, None, 3).with_self_loops() for e in edges])
+    loops = torch.arange(3).expand(2, 3)
+    both = torch.cat([edges[0], loops, edges[1] + 3, loops + 3], 1)
+    assert both[:, looped.perm.long()].equal(looped.edge_index)
+    twice = Graph(edges[0], None, 3).with_self_loops().with_self_loops()
+    assert torch.cat([edges[0], loops, loops], 1)[:, twice.perm.long()].equal(twice.edge_index)
+
+
+def test_edges_are_sorted_once_whatever_the_weights(monkeypatch):
+    sorts, sort = [], gesm.graph._sort_edges
+    monkeypatch.setattr(gesm.graph, "_sort_edges", lambda *args: sorts.append(1) or sort(*args))
+    edges = EDGES.clone()
+    for weight in (None, WEIGHT.clone(), WEIGHT.clone().requires_grad_(), WEIGHT.clone().requires_grad_()):
+        for normalization in ("col", "sym"):
+            gesm.as_graph(edges, weight, 4).transition(normalization)
+    assert len(sorts) == 2  # A, and A + I
+
+
+@pytest.mark.parametrize("normalization", ["col", "row", "sym"])
+def test_a_negative_weight_is_refused_where_a_walk_takes_it(normalization):
+    with pytest.raises(GesmError, match=r"must not be negative.*-2\.0; pass its absolute value"):
+        Graph(EDGES, WEIGHT - 3, 4).transition(normalization)

@@ -17,6 +17,7 @@ PUBLIC = {
         "SparseLinear",
         "StepMixture",
         "StructureLoss",
+        "functional",
     ],
     "gesm.nn.functional": ["hop_probabilities", "hop_sampling"],
     "gesm.ops": ["attend", "attend_scores", "attention_weights", "backend", "dropout_linear", "mix", "spmm", "use_backend"],

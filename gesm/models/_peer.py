@@ -12,7 +12,7 @@ from gesm.adjacency import as_graph
 from gesm.errors import GesmError
 from gesm.graph import Graph
 from gesm.nn.linear import SparseLinear, check_width, multiply
-from gesm.ops._checks import accumulation_dtype
+from gesm.ops._checks import accumulation_dtype, check_depth
 
 __all__ = ["Bias", "Peer", "linear", "scaled", "widths"]
 
@@ -25,8 +25,7 @@ class Peer(nn.Module):
 
     def __init__(self, K: int, dropout: float, depth: str = "K", share: dict[str, float] | None = None):
         super().__init__()
-        if not self.lowest <= K:
-            raise GesmError(f"{depth} must be at least {self.lowest}, got {K}")
+        check_depth(depth, K, self.lowest)
         for name, value, end in (("dropout", dropout, ")"), *((name, p, "]") for name, p in (share or {}).items())):
             if not (0 <= value < 1 or (value == 1 and end == "]")):
                 raise GesmError(f"{name} must be in [0, 1{end}, got {value}")
@@ -37,11 +36,15 @@ class Peer(nn.Module):
         """The dropout probability, in evaluation 0."""
         return self.dropout if self.training else 0.0
 
-    def walk(self, x: Tensor, edge_index: Any, edge_weight: Tensor | None) -> Graph:
-        """P, after a look at K."""
+    def check_K(self) -> None:
+        """K was not set to a depth that the parameters do not reach."""
         if not self.lowest <= self.K <= self.largest:
             name = type(self).__name__
             raise GesmError(f"this {name} has depths from {self.lowest} to {self.largest}, but its K was set to {self.K}")
+
+    def walk(self, x: Tensor, edge_index: Any, edge_weight: Tensor | None) -> Graph:
+        """P, after a look at K."""
+        self.check_K()
         return as_graph(edge_index, edge_weight, x.size(0)).transition("sym", dtype=accumulation_dtype(x.dtype))
 
     def reset_parameters(self) -> None:

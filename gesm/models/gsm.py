@@ -11,6 +11,7 @@ from gesm.errors import GesmError
 from gesm.nn import SparseLinear, StepMixture
 from gesm.nn.linear import check_width, multiply
 from gesm.ops import dropout_linear
+from gesm.ops._checks import check_probability
 
 __all__ = ["GSM"]
 
@@ -61,11 +62,10 @@ class GSM(nn.Module):
         super().__init__()
         if num_layers < 1:
             raise GesmError(f"num_layers must be at least 1, got {num_layers}")
-        if not 0 <= input_dropout < 1:
-            raise GesmError(f"input_dropout must be in [0, 1), got {input_dropout}")
+        check_probability("input_dropout", input_dropout)
         if classifier not in ("mixture", "linear"):
             raise GesmError(f"classifier must be one of 'mixture', 'linear', got {classifier!r}")
-        self.dropout, self.input_dropout = dropout, input_dropout
+        self.input_dropout = input_dropout
         widths = [in_channels, *[hidden_channels] * num_layers]
         self.lins = nn.ModuleList(
             SparseLinear(inputs, outputs, bias=False, weight_initializer="glorot")
@@ -82,8 +82,21 @@ class GSM(nn.Module):
 
     @property
     def K(self) -> int:
-        """Number of steps."""
+        """Number of steps, that of `mixture`."""
         return self.mixture.K
+
+    @K.setter
+    def K(self, K: int) -> None:
+        self.mixture.K = K
+
+    @property
+    def dropout(self) -> float:
+        """Dropout probability of H, that of `mixture`, and of what other maps but the first read."""
+        return self.mixture.dropout
+
+    @dropout.setter
+    def dropout(self, dropout: float) -> None:
+        self.mixture.dropout = dropout
 
     def reset_parameters(self) -> None:
         """Draws all parameters anew."""

@@ -11,14 +11,14 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from torch_geometric.nn import BatchNorm
 from torch_geometric.nn.dense.linear import Linear
 
-from gesm.adjacency import as_graph, is_constant
+from gesm.adjacency import as_graph
 from gesm.errors import GesmError
-from gesm.graph import Graph, check_normalization
+from gesm.graph import Graph, check_normalization, is_constant, version
 from gesm.nn import SparseLinear
 from gesm.nn.linear import check_width, multiply
 from gesm.nn.step_mixture import check_step_weight
 from gesm.ops import dropout_linear, spmm
-from gesm.ops._checks import accumulation_dtype
+from gesm.ops._checks import accumulation_dtype, check_depth, check_probability
 
 __all__ = ["MixedMLP"]
 
@@ -74,10 +74,8 @@ class MixedMLP(nn.Module):
     ):
         super().__init__()
         for name, p in (("input_dropout", input_dropout), ("dropout", dropout)):
-            if not 0 <= p < 1:
-                raise GesmError(f"{name} must be in [0, 1), got {p}")
-        if K < 0:
-            raise GesmError(f"K must be at least 0, got {K}")
+            check_probability(name, p)
+        check_depth("K", K)
         check_normalization(normalization)
         if batch_norm not in ("none", "hidden", "both"):
             raise GesmError(f"batch_norm must be one of 'none', 'hidden', 'both', got {batch_norm!r}")
@@ -137,13 +135,13 @@ def _steps(x: Tensor, walk: Graph, K: int) -> Tensor:
     """P^k x of k = 0 ... K, [N, K + 1, F]; of each x the last are remembered unless a gradient flows through them."""
     keep = not torch.compiler.is_compiling() and is_constant(x) and is_constant(walk.weight)
     if keep and x in _remembered:
-        version, over, steps = _remembered[x]
-        if version == x._version and over() is walk and steps.size(1) > K:
+        seen, over, steps = _remembered[x]
+        if seen == version(x) and over() is walk and steps.size(1) > K:
             return steps
     with torch.inference_mode(False) if keep else nullcontext():  # what evaluation made serves the training step after it
         steps = torch.stack(_walk(walk, x.to_dense(), K), 1)
     if keep:
-        _remembered[x] = (x._version, weakref.ref(walk), steps)
+        _remembered[x] = (version(x), weakref.ref(walk), steps)
     return steps
 
 

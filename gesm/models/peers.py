@@ -2,7 +2,8 @@ r"""Models of the literature behind the call of GESM: model(x, graph), x dense o
 
 Each has an integer attribute `K`, its depth, which forward reads: a smaller one runs the same parameters less deep, as
 :class:`gesm.nn.HopSampling` does. Propagation is by :math:`\mathbf{P} = \mathbf{D}^{-1/2} (\mathbf{A} + \mathbf{I})
-\mathbf{D}^{-1/2}`, PyG's `gcn_norm`, and always on the narrower side of a linear map.
+\mathbf{D}^{-1/2}`, PyG's `gcn_norm` but that a self-loop already there weighs one, and always on the narrower side
+of a linear map.
 
 Shapes:
     - **input:** node features :math:`(|\mathcal{V}|, F_{in})`, the adjacency in any form that :func:`gesm.as_graph` takes,
@@ -347,7 +348,7 @@ class MLP(Peer):
 
     def forward(self, x: Tensor, edge_index: Any, edge_weight: Tensor | None = None) -> Tensor:
         """Logits."""
-        self.walk(x, edge_index, edge_weight)
+        self.check_K()
         *hidden, last = self.lins
         for lin in hidden[: self.K]:
             x = F.relu(linear(x, lin, self.p))

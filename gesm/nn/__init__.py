@@ -1,5 +1,6 @@
 """Layers: entity attention, step mixture, their composition GESMConv, hop sampling and the regularisers."""
 
+from gesm.nn import functional
 from gesm.nn.entity_attention import EntityAttention
 from gesm.nn.gesm_conv import GESMConv
 from gesm.nn.hop_consistency import HopConsistency
@@ -16,4 +17,5 @@ __all__ = [
     "SparseLinear",
     "StepMixture",
     "StructureLoss",
+    "functional",
 ]

@@ -11,7 +11,7 @@ from gesm.adjacency import as_graph
 from gesm.errors import GesmError
 from gesm.graph import Graph
 
-__all__ = ["check_features", "looped_edges", "message_passing_options", "needs_messages"]
+__all__ = ["looped_edges", "message_passing_options", "needs_messages"]
 
 _HOOKS = (
     "_propagate_forward_pre_hooks",
@@ -23,9 +23,9 @@ _HOOKS = (
 )
 
 
-def message_passing_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Options of `MessagePassing` with the two that the layers' mathematics fixes."""
-    fixed = {"aggr": "add", "flow": "source_to_target"}
+def message_passing_options(options: dict[str, Any], **fixed: Any) -> dict[str, Any]:
+    """Options of `MessagePassing` with those that a layer's mathematics fixes."""
+    fixed = {"aggr": "add", "flow": "source_to_target", **fixed}
     for name, value in fixed.items():
         if options.get(name, value) != value:
             raise GesmError(f"{name} must be {value!r}, which the layer is defined with, got {options[name]!r}")
@@ -54,15 +54,3 @@ def looped_edges(
         adj, edge_weight = add_self_loops(adj, edge_weight, 1.0, size[0])
     graph = Graph(adj, edge_weight, size).transition(normalization, self_loops=False, dtype=dtype)
     return adj.long(), torch.zeros_like(graph.weight).index_copy(0, graph.perm.long(), graph.weight)
-
-
-def check_features(x: Any, name: str = "x") -> None:
-    """x is a floating-point [N, F], dense or torch.sparse CSR."""
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        raise GesmError(f"{name} must be a floating-point tensor, got {getattr(x, 'dtype', type(x).__name__)}; use .float()")
-    if x.dim() != 2:
-        raise GesmError(
-            f"{name} must have shape [num_nodes, in_channels], got {list(x.shape)}; static graphs are not supported"
-        )
-    if x.layout not in (torch.strided, torch.sparse_csr):
-        raise GesmError(f"{name} must be dense or torch.sparse CSR, got {x.layout}; convert it with .to_sparse_csr()")

@@ -13,10 +13,10 @@ from torch_geometric.nn.inits import glorot, zeros
 from gesm.adjacency import as_graph
 from gesm.errors import GesmError
 from gesm.graph import Graph, check_normalization
-from gesm.nn._messages import check_features, looped_edges, message_passing_options, needs_messages
+from gesm.nn._messages import looped_edges, message_passing_options, needs_messages
 from gesm.nn.linear import SparseLinear, check_width, multiply
 from gesm.ops import attend, attention_weights
-from gesm.ops._checks import accumulation_dtype
+from gesm.ops._checks import accumulation_dtype, check_features, check_probability
 from gesm.ops.attend import reference
 from gesm.ops.attend.scores import SCORES
 from gesm.ops.elu import bias_elu_
@@ -74,12 +74,11 @@ class EntityAttention(MessagePassing):
         input_dropout: float = 0.0,
         **kwargs: Any,
     ):
-        super().__init__(node_dim=0, **message_passing_options(kwargs))
+        super().__init__(**message_passing_options(kwargs, node_dim=0))
         if score not in SCORES:
             raise GesmError(f"score must be one of {', '.join(map(repr, SCORES))}, got {score!r}")
         for name, p in (("dropout", dropout), ("input_dropout", input_dropout)):
-            if not 0 <= p < 1:
-                raise GesmError(f"{name} must be in [0, 1), got {p}")
+            check_probability(name, p)
         if not all(isinstance(n, Integral) and n >= 1 for n in (heads, out_channels)):
             raise GesmError(f"heads and out_channels must be whole numbers of at least 1, got {heads!r} and {out_channels!r}")
         self.in_channels = in_channels
@@ -129,7 +128,7 @@ class EntityAttention(MessagePassing):
         return_embedding: bool = False,
     ) -> Any:
         """One hop of attention; see the class for shapes."""
-        x = (x, x) if isinstance(x, Tensor) else x
+        x = x if isinstance(x, (tuple, list)) else (x, x)
         z_src, z_dst, a, c = self._project(*x)
         size, loops = (z_src.size(0), z_dst.size(0)), self.add_self_loops and x[0] is x[1]
         transition = lambda: self._transition(edge_index, edge_weight, size, loops, z_src.dtype)  # noqa: E731

@@ -7,9 +7,10 @@ from torch_geometric.nn import MessagePassing
 
 from gesm.adjacency import as_graph
 from gesm.errors import GesmError
-from gesm.nn._messages import check_features, message_passing_options, needs_messages
+from gesm.nn._messages import message_passing_options, needs_messages
 from gesm.nn.entity_attention import EntityAttention
 from gesm.nn.step_mixture import StepMixture
+from gesm.ops._checks import check_features
 
 __all__ = ["GESMConv"]
 
@@ -76,13 +77,29 @@ class GESMConv(MessagePassing):
         self.in_channels = in_channels
         self.hidden_channels = hidden_channels
         self.out_channels = out_channels
-        self.K = K
         self.heads = heads
-        self.dropout = dropout
         walk = {"normalization": normalization, "add_self_loops": add_self_loops, "bias": bias}
         attention = {"dropout": attention_dropout, "score": score, "residual": residual, "input_dropout": input_dropout}
         self.attention = EntityAttention(in_channels, hidden_channels, heads, **attention, **walk, **kwargs)
         self.mixture = StepMixture(heads * hidden_channels, out_channels, K, dropout=dropout, **walk, **kwargs)
+
+    @property
+    def K(self) -> int:
+        """Number of steps, that of `mixture`."""
+        return self.mixture.K
+
+    @K.setter
+    def K(self, K: int) -> None:
+        self.mixture.K = K
+
+    @property
+    def dropout(self) -> float:
+        """Dropout probability of H, that of `mixture`."""
+        return self.mixture.dropout
+
+    @dropout.setter
+    def dropout(self, dropout: float) -> None:
+        self.mixture.dropout = dropout
 
     def reset_parameters(self) -> None:
         """Draws all parameters anew."""

@@ -54,6 +54,8 @@ class HopConsistency(nn.Module):
             raise GesmError(
                 f"logits must have shape [draws, nodes, classes], got {list(logits.shape)}; HopSampling.sample makes them"
             )
+        if index.dtype == torch.bool and index.shape != logits.shape[1:2]:
+            raise GesmError(f"a mask must have shape [{logits.size(1)}], one entry a node, got {list(index.shape)}")
         labelled = logits.index_select(1, index.nonzero().view(-1) if index.dtype == torch.bool else index)
         several = y.dim() == 2
         if y.size(0) != labelled.size(1) or (several and y.size(1) != logits.size(2)):
@@ -64,7 +66,7 @@ class HopConsistency(nn.Module):
         if several:
             loss = F.binary_cross_entropy_with_logits(labelled, y.to(labelled.dtype).expand_as(labelled))
         else:
-            loss = F.cross_entropy(labelled.flatten(0, 1), y.repeat(len(logits)))
+            loss = F.cross_entropy(labelled.flatten(0, 1), y.long().repeat(len(logits)))
         return loss + self.weight * self._disagreement(logits, several) if self.weight else loss
 
     def _disagreement(self, logits: Tensor, several: bool) -> Tensor:

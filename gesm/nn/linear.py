@@ -9,6 +9,7 @@ from torch_geometric.nn.dense.linear import Linear, is_uninitialized_parameter
 from gesm.adjacency import as_graph
 from gesm.errors import GesmError
 from gesm.ops import dropout_linear, spmm
+from gesm.ops._checks import check_features
 from gesm.ops.dropout_linear import dropout
 
 __all__ = ["SparseLinear", "check_width", "multiply"]
@@ -65,7 +66,8 @@ class SparseLinear(Linear):
 
 
 def check_width(lin: Linear, x: Tensor) -> None:
-    """The width of x is that of the layer, which a lazy one takes from x."""
+    """x is a matrix of the layer's width, which a lazy one takes from x."""
+    check_features(x)
     if lin.in_channels < 0:
         lin.initialize_parameters(lin, (x,))
     if x.size(-1) != lin.in_channels:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from numbers import Integral
 from typing import Any
 
 import torch
@@ -14,10 +13,10 @@ from torch_geometric.nn.dense.linear import Linear
 from gesm.adjacency import as_graph
 from gesm.errors import GesmError
 from gesm.graph import Graph, check_normalization
-from gesm.nn._messages import check_features, looped_edges, message_passing_options, needs_messages
+from gesm.nn._messages import looped_edges, message_passing_options, needs_messages
 from gesm.nn.linear import check_width, multiply
 from gesm.ops import dropout_linear, mix, spmm
-from gesm.ops._checks import accumulation_dtype
+from gesm.ops._checks import accumulation_dtype, check_depth, check_features, check_probability
 from gesm.ops.dropout_linear import dropout
 
 __all__ = ["StepMixture", "check_step_weight"]
@@ -90,10 +89,8 @@ class StepMixture(MessagePassing):
             raise GesmError(f"mode must be 'sum' or 'concat', got {mode!r}")
         if (mode == "sum") != (out_channels is not None):
             raise GesmError(f"out_channels goes with mode='sum' and only with it, got {out_channels} and {mode!r}")
-        if not isinstance(K, Integral) or K < 0:
-            raise GesmError(f"K must be at least 0, a whole number, got {K!r}")
-        if not 0 <= dropout < 1:
-            raise GesmError(f"dropout must be in [0, 1), got {dropout}")
+        check_depth("K", K)
+        check_probability("dropout", dropout)
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.K = K
@@ -125,9 +122,11 @@ class StepMixture(MessagePassing):
         step_weight: Tensor | None = None,
     ) -> Tensor:
         """Mixture of the steps 0 ... K; see the class for shapes."""
-        x_src, x_dst = (x, x) if isinstance(x, Tensor) else x
+        x_src, x_dst = x if isinstance(x, (tuple, list)) else (x, x)
         check_features(x_src, "x" if x_src is x_dst else "x_src")
         check_features(x_dst, "x" if x_src is x_dst else "x_dst")
+        if x_src.size(1) != x_dst.size(1):
+            raise GesmError(f"x_src and x_dst must be of one width, got {x_src.size(1)} and {x_dst.size(1)} columns")
         size = (x_src.size(0), x_dst.size(0))
         if x_src is not x_dst and self.K > 1:
             raise GesmError(
@@ -139,14 +138,21 @@ class StepMixture(MessagePassing):
             step_weight = step_weight.to(x_src.device, x_src.dtype)
         walk = (self.normalization, self.add_self_loops and x_src is x_dst, accumulation_dtype(x_src.dtype))
         if needs_messages(self):
-            graph, (edges, p) = None, looped_edges(edge_index, edge_weight, size, *walk)
-            step = lambda h: self.propagate(edges, x=(h, None), weight=p.to(h.dtype), size=size)  # noqa: E731
+            graph, (edges, weight) = None, looped_edges(edge_index, edge_weight, size, *walk)
+            step = lambda h: self.propagate(edges, x=(h, None), weight=weight.to(h.dtype), size=size)  # noqa: E731
         else:
             graph = as_graph(edge_index, edge_weight, size).transition(*walk)
             step = lambda h: spmm(graph, h)  # noqa: E731
+        p = self.dropout if self.training else 0.0
+        if p > 0 and torch.sparse_csr in (x_src.layout, x_dst.layout):
+            raise GesmError("dropout works on dense features, but x is torch.sparse CSR; pass x.to_dense() or set dropout=0")
         if self.mode == "concat":
-            return self._concat(x_src, x_dst, step, step_weight)
-        out = self._sum(x_src, x_dst, step, step_weight, graph)
+            if self.in_channels not in (-1, x_src.size(1)):
+                raise GesmError(f"x has {x_src.size(1)} features, but the layer was made for in_channels={self.in_channels}")
+            return self._concat(*_masked(x_src, x_dst, p), step, step_weight)
+        if self.K > self.lin.K:
+            raise GesmError(f"the layer was made with K={self.lin.K} and has no maps beyond, but its K was set to {self.K}")
+        out = self._sum(x_src, x_dst, step, step_weight, graph, p)
         return out if self.bias is None else out + self.bias
 
     def _concat(self, x_src: Tensor, x_dst: Tensor, step: Callable[[Tensor], Tensor], step_weight: Tensor | None) -> Tensor:
@@ -164,13 +170,11 @@ class StepMixture(MessagePassing):
         step: Callable[[Tensor], Tensor],
         step_weight: Tensor | None,
         graph: Graph | None,
+        p: float,
     ) -> Tensor:
-        p = self.dropout if self.training else 0.0
-        if p > 0 and x_src.layout is not torch.strided:
-            raise GesmError("dropout works on dense features, but x is torch.sparse CSR; pass x.to_dense() or set dropout=0")
         check_width(self.lin, x_src)
         weight, J = self.lin.weight, self.K if step_weight is None else step_weight.size(-1) - 1
-        if step_weight is not None:
+        if J < self.lin.K:
             weight = weight[: (J + 1) * self.out_channels]
         if x_src is x_dst and graph is not None and self.out_channels < x_src.size(1):
             if step_weight is not None and step_weight.dim() == 1:
@@ -179,10 +183,7 @@ class StepMixture(MessagePassing):
             if step_weight is None or step_weight.dim() == 1:
                 return mix(graph, maps, J)
             return self._mix_weighted(graph, maps, step_weight)
-        if p > 0:
-            same, x_src = x_src is x_dst, dropout(x_src, p)
-            x_dst = x_src if same else dropout(x_dst, p)
-        terms = map(F.linear, self._steps(x_src, x_dst, step, J), weight.split(self.out_channels))
+        terms = map(F.linear, self._steps(*_masked(x_src, x_dst, p), step, J), weight.split(self.out_channels))
         if step_weight is None:
             return sum(terms)
         return sum(step_weight[..., k, None] * term for k, term in enumerate(terms))
@@ -225,6 +226,14 @@ class StepMixture(MessagePassing):
         if self.mode == "concat":
             return f"{self.__class__.__name__}({self.in_channels}, K={self.K}, mode='concat')"
         return f"{self.__class__.__name__}({self.in_channels}, {self.out_channels}, K={self.K})"
+
+
+def _masked(x_src: Tensor, x_dst: Tensor, p: float) -> tuple[Tensor, Tensor]:
+    """Both dropped out, with one mask where they are one."""
+    if p == 0:
+        return x_src, x_dst
+    masked = dropout(x_src, p)
+    return masked, masked if x_src is x_dst else dropout(x_dst, p)
 
 
 def check_step_weight(step_weight: Tensor, K: int, num_nodes: int) -> None:

@@ -1,4 +1,7 @@
-"""Checks that every operator makes before a kernel runs."""
+"""Checks that operators and layers make before a kernel runs."""
+
+from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -6,7 +9,7 @@ from torch import Tensor
 from gesm.errors import GesmError
 from gesm.graph import Graph
 
-__all__ = ["accumulation_dtype", "check_graph", "check_operand"]
+__all__ = ["accumulation_dtype", "check_depth", "check_features", "check_graph", "check_operand", "check_probability"]
 
 
 def check_graph(graph: Graph, op: str) -> None:
@@ -16,14 +19,45 @@ def check_graph(graph: Graph, op: str) -> None:
 
 
 def check_operand(name: str, x: Tensor, shape: tuple[int | None, ...], graph: Graph) -> None:
-    """`x` is a floating-point tensor of `shape` (None: any size) on the graph's device."""
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        raise GesmError(f"{name} must be a floating-point tensor, got {getattr(x, 'dtype', type(x).__name__)}; use .float()")
+    """`x` is a dense floating-point tensor of `shape` (None: any size) on the graph's device."""
+    _check_real(name, x)
+    if x.layout is not torch.strided:
+        raise GesmError(f"{name} must be dense, got {x.layout}; pass {name}.to_dense()")
     if x.dim() != len(shape) or any(want is not None and have != want for have, want in zip(x.shape, shape, strict=True)):
         wanted = ", ".join("any" if want is None else str(want) for want in shape)
         raise GesmError(f"{name} must have shape [{wanted}] for {graph}, got {list(x.shape)}")
     if x.device != graph.device:
         raise GesmError(f"{name} is on {x.device} but the graph on {graph.device}; move one with .to(device)")
+
+
+def check_features(x: Any, name: str = "x") -> None:
+    """x is a floating-point [N, F], dense or torch.sparse CSR."""
+    _check_real(name, x)
+    if x.dim() != 2:
+        raise GesmError(
+            f"{name} must have shape [num_nodes, in_channels], got {list(x.shape)}; static graphs are not supported"
+        )
+    if x.layout not in (torch.strided, torch.sparse_csr):
+        raise GesmError(f"{name} must be dense or torch.sparse CSR, got {x.layout}; convert it with .to_sparse_csr()")
+
+
+def check_probability(name: str, p: float) -> None:
+    """0 <= p < 1."""
+    if not 0 <= p < 1:
+        raise GesmError(f"{name} must be in [0, 1), got {p}")
+
+
+def check_depth(name: str, K: Any, least: int = 0) -> None:
+    """K is a whole number >= least."""
+    if not isinstance(K, Integral) or least > K:
+        raise GesmError(f"{name} must be at least {least}, a whole number, got {K!r}")
+
+
+def _check_real(name: str, x: Any) -> None:
+    if not isinstance(x, Tensor):
+        raise GesmError(f"{name} must be a tensor, got {type(x).__name__}")
+    if not x.is_floating_point():
+        raise GesmError(f"{name} must be a floating-point tensor, got {x.dtype}; use .float()")
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:

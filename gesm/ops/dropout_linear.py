@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from gesm.errors import GesmError
+from gesm.ops._checks import check_probability
 from gesm.ops._memory import empty
 from gesm.ops._random import TABLE_BLOCK, dropout_scale, dropout_threshold, new_seed, table_mask
 
@@ -36,8 +37,7 @@ def dropout_linear(x: Tensor, weight: Tensor, p: float, training: bool = True) -
     Raises:
         GesmError: for p outside [0, 1), an x that is not a matrix, or a weight of another width.
     """
-    if not 0 <= p < 1:
-        raise GesmError(f"dropout must be in [0, 1), got {p}")
+    check_probability("dropout", p)
     if x.dim() != 2:
         raise GesmError(f"x must have shape [N, F], got {list(x.shape)}")
     if weight.dim() != 2 or weight.size(1) != x.size(1):
@@ -84,6 +84,16 @@ class _DropoutLinear(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
+        try:
+            return _DropoutLinear._backward_by_blocks(ctx, grad)
+        except RuntimeError:  # a vectorised Jacobian: batched gradients are not written into given memory
+            pass
+        x, weight, seed = ctx.saved_tensors
+        mask = torch.cat([part for _, part in _blocks(x, seed, ctx.threshold)]).mul_(ctx.scale)
+        return (grad @ weight) * mask, grad.t() @ (mask * x), None, None
+
+    @staticmethod
+    def _backward_by_blocks(ctx, grad):
         x, weight, seed = ctx.saved_tensors
         grad_x = empty(*x.shape, like=x) if ctx.needs_input_grad[0] else None
         learned = ctx.needs_input_grad[1]

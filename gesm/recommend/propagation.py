@@ -10,6 +10,7 @@ from gesm.adjacency import as_graph
 from gesm.errors import GesmError
 from gesm.graph import Graph
 from gesm.ops import spmm
+from gesm.ops._checks import check_depth, check_probability
 
 __all__ = ["EmbeddingPropagation"]
 
@@ -46,12 +47,10 @@ class EmbeddingPropagation(nn.Module):
 
     def __init__(self, K: int = 3, alpha: str = "uniform", edge_dropout: float = 0.0):
         super().__init__()
-        if not isinstance(K, int) or K < 0:
-            raise GesmError(f"K must be an int of at least 0, got {K!r}")
+        check_depth("K", K)
         if alpha not in ALPHAS:
             raise GesmError(f"alpha must be one of {', '.join(map(repr, ALPHAS))}, got {alpha!r}")
-        if not 0 <= edge_dropout < 1:
-            raise GesmError(f"edge_dropout must be in [0, 1), got {edge_dropout}")
+        check_probability("edge_dropout", edge_dropout)
         self.K, self.weighting, self.edge_dropout = K, alpha, edge_dropout
         self.generator: torch.Generator | None = None  # of edge dropout; None: PyTorch's own
         self.register_parameter("alpha", None if alpha == "uniform" else nn.Parameter(torch.empty(K + 1)))

@@ -71,6 +71,19 @@ def test_layers_dropout_and_reset():
     assert masked.eval()(x, graph).equal(masked(x, graph))
 
 
+def test_depth_and_dropout_may_be_changed():
+    model, x, edges = GSM(5, 8, 3, K=4, dropout=0.9, num_layers=2).train(), torch.randn(9, 5), torch.randint(9, (2, 20))
+    model.dropout = 0.0
+    assert model(x, edges).equal(model(x, edges))
+    model.K = 1
+    assert model(x, edges).equal(model(x, edges, step_weight=torch.ones(2)))
+
+
+def test_features_of_another_type_get_a_clear_error():
+    with pytest.raises(GesmError, match=r"floating-point tensor, got torch.int64; use .float\(\)"):
+        GSM(5, 8, 3)(torch.ones(4, 5).long(), torch.zeros(2, 1, dtype=torch.long))
+
+
 def test_bad_settings_get_clear_errors():
     with pytest.raises(GesmError, match="num_layers must be at least 1"):
         GSM(5, 8, 3, num_layers=0)

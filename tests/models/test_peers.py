@@ -170,8 +170,9 @@ def test_depth_one_of_a_stack_is_its_first_layer_without_edges(edges, x):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SGC(6, 3, K=-1), "K must be at least 0, got -1"),
-        (lambda: GCN(6, 8, 3, num_layers=0), "num_layers must be at least 1, got 0"),
+        (lambda: SGC(6, 3, K=-1), "K must be at least 0, a whole number, got -1"),
+        (lambda: GCN(6, 8, 3, num_layers=0), "num_layers must be at least 1, a whole number, got 0"),
+        (lambda: SGC(6, 3, K=2.5), "K must be at least 0, a whole number, got 2.5"),
         (lambda: MLP(6, 8, 3, num_layers=0), "num_layers must be at least 1, got 0"),
         (lambda: GCN(6, 8, 3, dropout=1), r"dropout must be in \[0, 1\), got 1"),
         (lambda: APPNP(6, 8, 3, alpha=1.5), r"alpha must be in \[0, 1\], got 1.5"),
@@ -179,6 +180,7 @@ def test_depth_one_of_a_stack_is_its_first_layer_without_edges(edges, x):
         (lambda: GAT(6, 8, 3, heads=0), "heads must be at least 1, got 0"),
         (lambda: MixHop(6, 8, 3, powers=[2, 1]), "powers must be whole numbers from 0 up that increase"),
         (lambda: SGC(5, 3)(torch.ones(4, 6), torch.zeros(2, 1, dtype=torch.long)), "x has 6 features"),
+        (lambda: SGC(5, 3)(torch.ones(2, 4, 5), torch.zeros(2, 1, dtype=torch.long)), r"\[2, 4, 5\]; static graphs"),
     ],
 )
 def test_bad_settings_get_clear_errors(make, message):

@@ -77,10 +77,19 @@ def test_evaluation_under_inference_mode_leaves_training_intact():
 
 
 def test_options_that_the_mathematics_fixes_are_refused():
-    for options in ({"flow": "target_to_source"}, {"aggr": "max"}):
+    for options in ({"flow": "target_to_source"}, {"aggr": "max"}, {"node_dim": -2}):
         with pytest.raises(GesmError, match=f"{next(iter(options))} must be"):
             GESMConv(6, 4, 3, **options)
     assert GESMConv(6, 4, 3, aggr="add").attention.flow == "source_to_target"
+
+
+def test_depth_and_dropout_are_those_of_the_mixture():
+    conv, x, graph = setup(dropout=0.9)
+    conv.train().dropout = 0.0
+    assert conv(x, graph).equal(conv(x, graph))
+    conv.K = 2
+    assert "K=2" in str(conv)
+    assert conv(x, graph).equal(conv(x, graph, step_weight=torch.ones(3)))
 
 
 def test_features_of_another_type_get_a_clear_error():
@@ -88,7 +97,7 @@ def test_features_of_another_type_get_a_clear_error():
     for features in (x.double(), x.double().to_sparse_csr()):
         with pytest.raises(GesmError, match=r"x is torch\.float64 but the layer torch\.float32"):
             conv(features, graph)
-    with pytest.raises(GesmError, match="floating-point tensor, got NoneType"):
+    with pytest.raises(GesmError, match="x must be a tensor, got NoneType"):
         conv(None, graph)
 
 

@@ -129,6 +129,26 @@ def test_one_bipartite_step():
     assert_matches(conv(x, edges), x[1] @ one.t() + p @ x[0] @ two.t() + conv.bias, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("out_channels", [3, 9])
+def test_a_smaller_K_takes_the_first_maps(out_channels):
+    conv, x, graph = StepMixture(6, out_channels, K=4), *setup()[1:]
+    expected = conv(x, graph, step_weight=torch.ones(3))
+    conv.K = 2
+    assert conv(x, graph).equal(expected)
+    conv.K = 5
+    with pytest.raises(GesmError, match=r"made with K=4 .* set to 5"):
+        conv(x, graph)
+
+
+def test_concatenated_steps_are_of_one_masked_x():
+    graph, x = Graph(torch.arange(10).expand(2, 10), None, 10), torch.ones(10, 6)
+    conv = StepMixture(6, K=2, mode="concat", dropout=0.5)
+    zero, *steps = conv(x, graph).split(6, 1)
+    assert 0 < zero.count_nonzero() < 60
+    assert all(step.equal(zero) for step in steps)  # P of loops alone is I
+    assert conv.eval()(x, graph).equal(torch.ones(10, 18))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -140,6 +160,10 @@ def test_one_bipartite_step():
         (lambda c, x, g: c((x, x[:3]), g.edge_index % 3), "K=2 steps.*bipartite"),
         (lambda c, x, g: c(x[:, :5], g), "x has 5 features"),
         (lambda c, x, g: c(x.double().long(), g), "floating-point"),
+        (lambda c, x, g: c(x.numpy(), g), "x must be a tensor, got ndarray"),
+        (lambda c, x, g: StepMixture(5, K=1, mode="concat")(x, g), "x has 6 features.*in_channels=5"),
+        (lambda c, x, g: StepMixture(6, 3, K=1)((x, x[:, :5]), g.edge_index), "one width, got 6 and 5 columns"),
+        (lambda c, x, g: StepMixture(6, K=1, mode="concat", dropout=0.5)(x.to_sparse_csr(), g), "dropout works on dense"),
     ],
 )
 def test_bad_input_gets_one_clear_error(call, message):

@@ -35,6 +35,14 @@ def test_gradcheck_over_many_blocks(monkeypatch):
     assert torch.autograd.gradcheck(lambda x, w: drop(x, w, 0.5, 1), (x, weight))
 
 
+def test_a_vectorised_jacobian_equals_the_row_by_row():
+    x, weight = torch.randn(5, 4), torch.randn(3, 4)
+    f = lambda x, w: drop(x, w, 0.5, 1)  # noqa: E731
+    by_rows, at_once = (torch.autograd.functional.jacobian(f, (x, weight), vectorize=v) for v in (False, True))
+    for one, other in zip(by_rows, at_once, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_follows_the_generator_and_is_off_in_evaluation():
     x, weight = torch.rand(50, 8), torch.rand(2, 8)
     assert drop(x, weight, 0.5).equal(drop(x, weight, 0.5))

@@ -121,6 +121,7 @@ def test_opcheck():
         (lambda g: spmm("graph", torch.ones(4, 2)), "takes a gesm.Graph first, got str"),
         (lambda g: spmm(g, torch.ones(5, 2)), r"shape \[4, any\].*\[5, 2\]"),
         (lambda g: spmm(g, torch.ones(4, 2).long()), "floating-point tensor, got torch.int64"),
+        (lambda g: spmm(g, torch.ones(4, 2).to_sparse_csr()), r"x must be dense, got torch.sparse_csr; pass x.to_dense\(\)"),
         (lambda g: spmm(g, torch.ones(4, 2, device="meta")), "x is on meta"),
         (lambda g: spmm(g, torch.ones(4, 2), torch.ones(5)), r"weight must have shape \[3\]"),
         (lambda g: spmm(g, torch.ones(4, 2, 3), torch.ones(3, 4)), r"weight must have shape \[3, 2\]"),

@@ -120,7 +120,7 @@ def test_repr_and_reset():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda g, x: EmbeddingPropagation(-1), "K must be an int of at least 0, got -1"),
+        (lambda g, x: EmbeddingPropagation(-1), "K must be at least 0, a whole number, got -1"),
         (lambda g, x: EmbeddingPropagation(2, "learned"), "alpha must be one of 'uniform', 'softmax', 'free', got 'learned'"),
         (lambda g, x: EmbeddingPropagation(2, edge_dropout=1.0), r"edge_dropout must be in \[0, 1\), got 1.0"),
         (lambda g, x: EmbeddingPropagation()(x[0], g), "x must be a floating-point tensor"),

@@ -6,7 +6,7 @@ from torch.autograd.function import once_differentiable
 
 from gesm.errors import GesmError
 from gesm.graph import Graph
-from gesm.ops._checks import accumulation_dtype, check_graph, check_operand
+from gesm.ops._checks import accumulation_dtype, check_graph, check_operand, check_probability
 from gesm.ops._library import backend, define, kernel_dtype, register
 from gesm.ops._random import new_seed
 from gesm.ops.attend import cpu, reference
@@ -162,8 +162,7 @@ def _attend(
     seed: Tensor | None,
     residual: bool,
 ) -> Tensor:
-    if not 0 <= dropout < 1:
-        raise GesmError(f"dropout must be in [0, 1), got {dropout}")
+    check_probability("dropout", dropout)
     if residual and graph.is_bipartite:
         raise GesmError(f"a residual needs as many sources as targets, got {graph}; add it to the result instead")
     if seed is not None and not (
