@@ -1,3 +1,4 @@
+import errno
 import json
 import subprocess
 import sys
@@ -161,6 +162,12 @@ def test_datasets_lists_all():
         (["train", "citeseer", "--set", "hidden=8"], "did you mean 'hidden_channels'"),
         (["train", "citeseer", "--epochs", "0"], "epochs must be an integer in [1, inf), got 0"),
         (["train", "citeseer", "--resume"], "resume needs run_dir (--out)"),
+        (["train", "citeseer", "--overwrite"], "--overwrite needs --out"),
+        (
+            ["train", "citeseer", "--model", "gesm_consistency"],
+            "for a recipe of that name pass --recipe gesm_consistency",
+        ),
+        (["train", "ogbn-arxiv"], "no recipe is shipped for 'ogbn-arxiv'; pass the path of a YAML file"),
         (["train", "citeseer", "--resume", "--overwrite", "--out", "x"], "exclude each other"),
         (["train", "citeseer", "--json", "no/such/folder.json"], "the folder does not exist"),
         (["train", "cora", "--no-such"], "--no-such"),
@@ -180,6 +187,16 @@ def test_bad_input_is_one_message_and_code_2(arguments, message, tmp_path, monke
 def test_unwritable_json_is_refused_first(tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda *_: False)
     assert "cannot be written; pass another file" in fails("train", "citeseer", "--json", tmp_path / "r.json")
+
+
+def test_a_full_disk_is_one_message(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "checkpoint.safetensors")
+
+    monkeypatch.setattr("gesm.training.loop.write_atomic", full)
+    result = CliRunner().invoke(app, ["train", "citeseer", "--epochs", "2", "--out", str(tmp_path / "r")])
+    assert result.exit_code == 1
+    assert result.output.endswith("No space left on device (checkpoint.safetensors); gesm train --out goes on with --resume\n")
 
 
 def test_predict_without_edges(trained, tmp_path):

@@ -111,7 +111,7 @@ def _effective(params: dict[str, Any]) -> dict[str, Any]:
 def _finalists(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     best: list[dict[str, Any]] = []
     for line in sorted(lines, key=_rank):
-        if all(line["params"] != other["params"] for other in best):
+        if all(_effective(line["params"]) != _effective(other["params"]) for other in best):
             best.append(line)
     return best[: min(FINALISTS, max(len(lines) // 2, 1))]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -120,21 +121,27 @@ def _lead(cells: Cells, column: Column) -> str:
     return f"{gap(own[ours], peers[theirs])} ({ours}, {theirs} of {len(peers)})"
 
 
+def _processor(cost: dict[str, Any]) -> str:
+    return cost.get("processor", "a processor not written down")
+
+
 def _costs(cells: Cells) -> str:
     """Epoch times and peak memory, of the cells that were measured."""
     measured = {key: cell["cost"] for key, cell in cells.items() if "cost" in cell}
     models, columns = _axes(measured)
-    processors = sorted({cost.get("processor", "a processor not written down") for cost in measured.values()})
+    found = Counter(_processor(cost) for cost in measured.values())
+    marks = {name: "*" * i for i, (name, _) in enumerate(found.most_common())}
+    places = ", ".join(f"{name}{f' ({mark})' if mark else ''}" for name, mark in marks.items())
     lines = [
         "One epoch, training step and evaluation, in ms / what training adds to the memory of Python and data, in MB: "
-        f"alone in a process of its own with one thread, on {' and '.join(processors)}.",
+        f"alone in a process of its own with one thread, on {places}.",
         "",
         "| | " + " | ".join(c.name for c in columns) + " |",
         "| --- |" + " ---: |" * len(columns),
     ]
     for model in models:
         costs = [measured.get((model, column)) for column in columns]
-        texts = [f"{c['epoch_ms']:.3g} / {c['peak_memory_mb']:.0f}" if c else "" for c in costs]
+        texts = [f"{c['epoch_ms']:.3g} / {c['peak_memory_mb']:.0f}{marks[_processor(c)]}" if c else "" for c in costs]
         lines.append(f"| {model} | " + " | ".join(texts) + " |")
     return "\n".join(lines) if measured else ""
 

@@ -14,7 +14,7 @@ from gesm.errors import GesmError
 if TYPE_CHECKING:  # each command imports what it needs: --help stays quick
     from rich.table import Table
 
-__all__ = ["Device", "Json", "Name", "Protocol", "Root", "app", "show"]
+__all__ = ["Device", "Json", "Name", "Protocol", "Root", "app", "parse_changes", "show"]
 
 
 class _Group(TyperGroup):
@@ -24,6 +24,10 @@ class _Group(TyperGroup):
         except GesmError as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(2) from None
+        except OSError as error:  # a full disk, say
+            place = f" ({error.filename})" if error.filename else ""
+            typer.echo(f"error: {error.strerror or error}{place}; gesm train --out goes on with --resume", err=True)
+            raise typer.Exit(1) from None
         except KeyboardInterrupt:
             typer.echo("interrupted; gesm train and gesm depth with --out go on with --resume", err=True)
             raise typer.Exit(130) from None
@@ -75,6 +79,22 @@ def _options(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None: ...
+
+
+def parse_changes(changes: list[str]) -> dict[str, Any]:
+    """The KEY=VALUE of --set, values as YAML reads them."""
+    import yaml
+
+    pairs = {}
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise GesmError(f"--set {change!r}: expected KEY=VALUE, as in --set lr=0.01")
+        try:
+            pairs[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise GesmError(f"--set {change!r}: {value!r} is not a number, a word, true or false") from None
+    return pairs
 
 
 def show(grid: Table) -> None:

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
-from gesm.cli._shared import Json, Root, app, show
+from gesm.cli._shared import Json, Root, app, parse_changes, show
 from gesm.errors import GesmError
 
 if TYPE_CHECKING:
@@ -164,14 +163,7 @@ def top(
 def _settings(old: TrainedRecommender | None, given: dict[str, Any], changes: list[str]) -> Settings:
     from gesm.recommend import Settings
 
-    for change in changes:
-        key, equals, value = change.partition("=")
-        if not equals:
-            raise GesmError(f"--set {change!r}: expected KEY=VALUE, as in --set lr=0.01")
-        try:
-            given[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise GesmError(f"--set {change!r}: {value!r} is not a number, a word, true or false") from None
+    given = given | parse_changes(changes)
     if old is None:
         return Settings.from_dict(given, "options")
     kept = old.settings.to_dict()

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
-from gesm.cli._shared import Device, Json, Name, Protocol, Root, app, show
+from gesm.cli._shared import Device, Json, Name, Protocol, Root, app, parse_changes, show
 from gesm.errors import GesmError
 
 if TYPE_CHECKING:
@@ -45,6 +44,8 @@ def train(
     from gesm.training.progress import Progress
     from gesm.training.report import table
 
+    if overwrite and out is None:
+        raise GesmError("--overwrite needs --out, the folder of the runs to replace")
     locate(dataset, root)  # an unknown name is the first thing to hear of
     settings = _recipe(dataset, protocol, model, recipe, [*(changes or []), *([] if epochs is None else [f"epochs={epochs}"])])
     with Progress(settings.epochs, runs) as progress:
@@ -139,23 +140,19 @@ def datasets(root: Root = None) -> None:
 
 def _recipe(dataset: str, protocol: str | None, model: str | None, recipe: str | None, changes: list[str]) -> Recipe:
     from gesm.training import Recipe
+    from gesm.training.recipe import MODELS
 
+    if model and model not in MODELS:
+        raise GesmError(
+            f"--model must be one of {', '.join(MODELS)}, got {model!r}; for a recipe of that name pass --recipe {model}"
+        )
     if recipe and (recipe.endswith((".yaml", ".yml")) or Path(recipe).is_file()):
         settings = Recipe.load(recipe)
     else:
         settings = Recipe.for_dataset(dataset, model or "gesm", recipe, protocol)
     if model and model != settings.model:
         raise GesmError(f"the recipe {recipe!r} is for {settings.model}, --model says {model}; pass one of them")
-    pairs = {}
-    for change in changes:
-        key, equals, value = change.partition("=")
-        if not equals:
-            raise GesmError(f"--set {change!r}: expected KEY=VALUE, as in --set lr=0.01")
-        try:
-            pairs[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise GesmError(f"--set {change!r}: {value!r} is not a number, a word, true or false") from None
-    return settings.replace(**pairs)
+    return settings.replace(**parse_changes(changes))
 
 
 def _data(info: dict[str, Any], dataset: str | None, protocol: str | None, root: Path | None) -> Any:

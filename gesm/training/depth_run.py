@@ -15,7 +15,7 @@ from gesm.errors import GesmError
 from gesm.graph import Graph
 from gesm.metrics import dirichlet_energy, mean_average_distance
 from gesm.nn import HopSampling, StructureLoss
-from gesm.training.recipe import Recipe
+from gesm.training.recipe import Recipe, model_class
 from gesm.training.run import Selection
 from gesm.training.task import Task, score
 
@@ -60,11 +60,7 @@ class Setting:
 
     def build(self, in_channels: int, out_channels: int, K: int) -> nn.Module:
         """The model, drawn from torch's default generator."""
-        import gesm.models
-        from gesm.models import peers
-
-        make = getattr(peers, self.model, None) or getattr(gesm.models, self.model)
-        return make(in_channels=in_channels, out_channels=out_channels, **{self.depth: K}, **self.options)
+        return model_class(self.model)(in_channels=in_channels, out_channels=out_channels, **{self.depth: K}, **self.options)
 
     def about(self) -> dict[str, Any]:
         """What a study writes down of it."""

@@ -24,29 +24,27 @@ class RunFolder:
         recipe: Written to recipe.yaml; on resuming it must equal the one there.
         resume: Go on from what the folder holds, if anything.
         overwrite: Delete the files of an earlier run, or set of runs; whatever else lies there stays.
-        several: The folder is that of a set.
+        runs: How many; the folder is that of a set if there are several.
 
     Raises:
-        GesmError: If a run is there and neither ``resume`` nor ``overwrite`` is set, if it has another recipe, or if a
-            set meets a single run or the other way round.
+        GesmError: If a run is there and neither ``resume`` nor ``overwrite`` is set, if it has another recipe, if a set
+            meets a single run or the other way round, or one of more runs.
     """
 
-    def __init__(
-        self, path: str | Path, recipe: Recipe, resume: bool = False, overwrite: bool = False, several: bool = False
-    ) -> None:
+    def __init__(self, path: str | Path, recipe: Recipe, resume: bool = False, overwrite: bool = False, runs: int = 1) -> None:
         self.path = Path(path)
         self.recipe, self.metrics, self.checkpoint, self.model, self.curves, self.result = (self.path / name for name in _FILES)
         if resume and overwrite:
             raise GesmError("resume and overwrite exclude each other; pass one")
         if self.path.exists() and not self.path.is_dir():
             raise GesmError(f"{self.path} is a file; pass a folder")
-        single, runs = self.metrics.exists() or self.model.exists(), _runs(self.path)
+        single, several, held = self.metrics.exists() or self.model.exists(), runs > 1, _runs(self.path)
         if resume:
             self._check_same(recipe)
-            if (single and several) or (runs and not several):
-                held = f"a set of {len(runs)} runs" if runs else "a single run"
-                raise GesmError(f"{self.path} holds {held}; resume it with the number of runs it was started with")
-        elif not overwrite and (runs or _holds_run(self.path)):
+            if (single and several) or (held and len(held) > (runs if several else 0)):
+                found = f"a set of {len(held)} runs" if held else "a single run"
+                raise GesmError(f"{self.path} holds {found}; resume it with the number of runs it was started with, not {runs}")
+        elif not overwrite and (held or _holds_run(self.path)):
             raise GesmError(
                 f"{self.path} already holds a run; continue it with --resume, replace it with --overwrite, "
                 "or pass another folder"
@@ -54,7 +52,7 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             _delete(self.path, _FILES + _HALF_WRITTEN if overwrite else _HALF_WRITTEN)
-            for run in runs if overwrite else ():
+            for run in held if overwrite else ():
                 _delete(run, _FILES + _HALF_WRITTEN)
                 with contextlib.suppress(OSError):  # somebody keeps files of their own in it
                     run.rmdir()

@@ -115,7 +115,9 @@ def fit_many(
         )
     folder = None
     if run_dir is not None and runs > 1:
-        folder = RunFolder(run_dir, recipe, resume, overwrite, several=True)
+        if overwrite:  # what cannot be trained must not cost what is there
+            Task(load(seed), recipe, pick_device(options.get("device", "auto")))
+        folder = RunFolder(run_dir, recipe, resume, overwrite, runs)
     results = []
     for r in range(runs):
         path = Path(run_dir) / f"run-{r:03d}" if folder else run_dir

@@ -145,7 +145,7 @@ class Recipe:
     def __post_init__(self):
         for f in dataclasses.fields(self):
             object.__setattr__(self, f.name, _checked(f, getattr(self, f.name)))
-        parameters = inspect.signature(_model_class(self.model)).parameters
+        parameters = inspect.signature(model_class(MODELS[self.model][0])).parameters
         for key in ("K", "num_layers", "normalization"):
             if getattr(self, key) is None and key in parameters:
                 object.__setattr__(self, key, parameters[key].default)
@@ -207,8 +207,11 @@ class Recipe:
             if path.is_file():
                 return cls.load(path)
         shipped = sorted({p.stem for place in (folder, folder / slug) for p in place.glob("*.yaml")})
-        known = f"recipes of {dataset}: {', '.join(shipped)}" if shipped else f"no recipe is shipped for {dataset!r}"
-        raise GesmError(f"no recipe {name!r}; {known}. Pass one of these names or the path of a YAML file")
+        if not shipped:
+            raise GesmError(f"no recipe is shipped for {dataset!r}; pass the path of a YAML file")
+        raise GesmError(
+            f"no recipe {name!r}; recipes of {dataset}: {', '.join(shipped)}. Pass one of these or a YAML file's path"
+        )
 
     def replace(self, **changes: Any) -> Recipe:
         """A copy with some fields changed, checked as a file is."""
@@ -230,17 +233,17 @@ class Recipe:
         from gesm.nn import HopSampling
 
         options = {key: getattr(self, key) for key in MODELS[self.model][1]}
-        model = _model_class(self.model)(in_channels=in_channels, out_channels=out_channels, **options)
+        model = model_class(MODELS[self.model][0])(in_channels=in_channels, out_channels=out_channels, **options)
         if self.hop_sampling == "none":
             return model
         return HopSampling(model, distribution=self.hop_sampling, per=self.hop_per, inference=self.hop_inference)
 
 
-def _model_class(model: str) -> Any:
+def model_class(name: str) -> Any:
+    """gesm's model, or the peer, of that name."""
     import gesm.models
     from gesm.models import peers
 
-    name, _ = MODELS[model]
     return getattr(peers, name, None) or getattr(gesm.models, name)
 
 

@@ -19,6 +19,18 @@ from gesm.training.recipe import Recipe
 __all__ = ["Result", "interval", "summarize", "versions"]
 
 
+def versions() -> dict[str, str]:
+    """What a result was made with."""
+    import torch_geometric
+
+    return {
+        "gesm": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torch_geometric": torch_geometric.__version__,
+    }
+
+
 @dataclass(frozen=True)
 class Result:
     """One run: the metric at the selected epoch, its costs and, if it was trained just now, the selected model.
@@ -29,6 +41,7 @@ class Result:
         epochs: Epochs run before patience or the limit ended it.
         epoch_ms: Median wall time of one epoch, training step and evaluation.
         peak_memory_mb: Largest memory of the process (CPU) or of the allocator (CUDA); ``None`` where unknown.
+        versions: What it was trained with.
     """
 
     dataset: str
@@ -44,6 +57,7 @@ class Result:
     test: float
     epoch_ms: float
     peak_memory_mb: float | None
+    versions: dict[str, str] = field(default_factory=versions, compare=False)
     module: torch.nn.Module | None = field(default=None, repr=False, compare=False)
 
     @classmethod
@@ -60,7 +74,7 @@ class Result:
                     raise TypeError
             if not isinstance(memory, (int, float, type(None))):
                 raise TypeError
-            return cls(**texts, **counts, **figures, peak_memory_mb=memory, module=module)
+            return cls(**texts, **counts, **figures, peak_memory_mb=memory, versions=d["versions"], module=module)
         except (OSError, ValueError, LookupError, TypeError):
             raise GesmError(f"{path} is not the result of a gesm run; restore it or use --overwrite") from None
 
@@ -77,20 +91,8 @@ def interval(runs: list[float]) -> dict[str, Any]:
     return {"mean": math.fsum(runs) / n, "std": std, "ci95": ci95, "runs": runs}
 
 
-def versions() -> dict[str, str]:
-    """What a result was made with."""
-    import torch_geometric
-
-    return {
-        "gesm": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torch_geometric": torch_geometric.__version__,
-    }
-
-
 def summarize(results: list[Result], recipe: Recipe) -> dict[str, Any]:
-    """The JSON of one or several runs of a recipe; per-run values in run order."""
+    """The JSON of one or several runs of a recipe; per-run values in run order, of versions only where they differ."""
     first = results[0]
     memory = [r.peak_memory_mb for r in results if r.peak_memory_mb is not None]
     return {
@@ -100,6 +102,6 @@ def summarize(results: list[Result], recipe: Recipe) -> dict[str, Any]:
         "epoch_ms": statistics.median(r.epoch_ms for r in results),
         "peak_memory_mb": max(memory, default=None),
         "device": first.device,
-        "versions": versions(),
+        "versions": first.versions if all(r.versions == first.versions for r in results) else [r.versions for r in results],
         "recipe": recipe.to_dict(),
     }

@@ -55,17 +55,22 @@ class Task:
             raise GesmError(f"data must be a torch_geometric.data.Data or Batch, got {type(data).__name__}{hint}")
         self.name = getattr(data, "name", "data")
         self.protocol = getattr(data, "protocol", "custom")
-        for key in ("x", "edge_index", "y", *(f"{split}_mask" for split in SPLITS)):
+        for key in ("x", "edge_index", "edge_weight", "y", *(f"{split}_mask" for split in SPLITS)):
             value = getattr(data, key, None)
             if value is None:
+                if key == "edge_weight":
+                    continue
                 raise GesmError(f"{self.name} has no {key}; training needs x, edge_index, y and the three masks")
             if not isinstance(value, Tensor):
                 kind = type(value).__name__
                 raise GesmError(f"{self.name}: {key} must be a tensor, got {kind}; convert it with torch.as_tensor")
             if value.layout != torch.strided:
                 raise GesmError(f"{self.name}: {key} must be dense, got {value.layout}; pass {key}.to_dense()")
-        if data.x.dim() != 2:
-            raise GesmError(f"{self.name}: x must have one row of features a node, [N, F]; got {list(data.x.shape)}")
+            if value.dtype in (torch.uint16, torch.uint32, torch.uint64):  # which PyTorch does not compare
+                raise GesmError(f"{self.name}: {key} must not be {value.dtype}; pass {key}.long()")
+        if data.x.dim() != 2 or not data.x.size(1) or data.x.is_complex():
+            found = f"{list(data.x.shape)} of {data.x.dtype}"
+            raise GesmError(f"{self.name}: x must have one row of real features a node, [N, F]; got {found}")
         self._check_finite(data)
         if data.y.dim() not in (1, 2) or data.y.size(0) != data.x.size(0):
             nodes = data.x.size(0)
@@ -79,6 +84,8 @@ class Task:
         self.in_channels = data.x.size(1)
         self._check(data)
         self.num_classes = getattr(data, "num_classes", None) or _count_classes(data)
+        if not isinstance(self.num_classes, int):
+            raise GesmError(f"{self.name}: num_classes must be an int, got {self.num_classes!r}; leave it out to count them")
         self._check_range(data)
         self.identity = {
             "dataset": self.name,

@@ -147,6 +147,13 @@ def test_no_setting_is_tried_twice_in_effect(tmp_path, trained, monkeypatch, mod
     assert len({(p[key], p[key] != off and p[other], p["dropout"]) for p in tried}) == 6
 
 
+def test_finalists_differ_in_effect():
+    same = {"structure_weight": 0.0, "lr": 0.1}
+    params = [same | {"structure_beta": 0.5}, same | {"structure_beta": 1.0}, *(same | {"lr": lr} for lr in (1, 2, 3, 4, 5, 6))]
+    lines = [{"trial": i, "val": [1 - i / 10], "val_loss": [1.0], "params": p} for i, p in enumerate(params)]
+    assert [line["trial"] for line in search._finalists(lines)] == [0, 2, 3, 4]
+
+
 def test_a_killed_search_goes_on(tmp_path, trained):
     whole, broken = tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
     search.search(CITESEER, "sgc", whole, Here(), 4, 1)
@@ -337,6 +344,12 @@ def test_costs_are_measured_once_a_processor_and_leave_with_their_cell(tmp_path,
     text = (tmp_path / "accuracy.md").read_text()
     assert f"| gsm | {cost['epoch_ms']:.3g} / {cost['peak_memory_mb']:.0f} |" in text
     assert f"with one thread, on {cost['processor']}." in text
+    there = {"epoch_ms": 1.0, "peak_memory_mb": 2.0}
+    text = table._costs(
+        {("gsm", CITESEER): {"cost": cost}, ("gcn", CITESEER): {"cost": cost}, ("gat", CITESEER): {"cost": there}}
+    )
+    assert f"on {cost['processor']}, a processor not written down (*)." in text
+    assert "| gat | 1 / 2* |" in text
     monkeypatch.setattr(costs, "measure", measure)
     monkeypatch.setattr(costs, "describe", lambda: {"processor": "another"})
     costs.complete_cost(CITESEER, "gsm", tmp_path, Here())

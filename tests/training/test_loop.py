@@ -263,6 +263,15 @@ def test_several_runs(tmp_path, recipe):
         fit(recipe, data, 5, tmp_path, resume=True)
     with pytest.raises(GesmError, match="already holds a run"):
         fit_many(recipe, load, 3, 5, tmp_path)
+    with pytest.raises(GesmError, match="holds a set of 3 runs; resume it with the number of runs it was started with, not 2"):
+        fit_many(recipe, load, 2, 5, tmp_path, resume=True)
+    bad = synthetic()
+    bad.y = None
+    for options in ({"load": load, "device": "tpu"}, {"load": lambda seed: bad}):
+        with pytest.raises(GesmError, match=r"device 'tpu' cannot be used|has no y"):
+            fit_many(recipe, runs=3, seed=5, run_dir=tmp_path, overwrite=True, **options)
+        assert json.loads((tmp_path / "result.json").read_text()) == summary
+        assert (tmp_path / "run-002" / "model.safetensors").exists()
     fit_many(recipe, load, 2, 5, tmp_path, overwrite=True)
     assert sorted(p.name for p in tmp_path.glob("run-*")) == ["run-000", "run-001"]
 

@@ -57,6 +57,14 @@ def test_summary_is_json_with_the_promised_fields():
     assert {"gesm", "python", "torch", "torch_geometric"} == {*summary["versions"]}
 
 
+def test_versions_are_those_of_the_runs(tmp_path):
+    old = {"torch": "2.9"}
+    assert summarize([result(0, 0.8, versions=old)], Recipe())["versions"] == old
+    (tmp_path / "result.json").write_text(json.dumps(summarize([result(0, 0.8, versions=old)], Recipe())))
+    read = Result.load(tmp_path / "result.json")
+    assert summarize([read, result(1, 0.8)], Recipe())["versions"] == [old, result(1, 0.8).versions]
+
+
 def test_a_result_reads_back(tmp_path):
     path = tmp_path / "result.json"
     path.write_text(json.dumps(summarize([result(3)], Recipe())))
