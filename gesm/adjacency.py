@@ -26,8 +26,8 @@ def as_graph(adj: Any, edge_weight: Tensor | None = None, num_nodes: int | tuple
         num_nodes: N, or (N_src, N_dst).
 
     A second call with the same tensors returns the same Graph; an in-place change of them (PyTorch's version counter) or
-    other `data` make a new one. Changes behind PyTorch's back, through shared NumPy memory or of `tensor.data` in place, are
-    not seen. Of a learned edge_weight only the sorted edges are remembered.
+    `data` from another place in memory make a new one. Changes behind PyTorch's back, through shared NumPy memory or of
+    `tensor.data` in place, are not seen. Of a learned edge_weight only the sorted edges are remembered.
     """
     if isinstance(adj, Graph):
         _check_size(adj, num_nodes)

@@ -299,8 +299,8 @@ class Graph:
         weights are zero. Computed in `dtype` (default: that of the weights, or float32) and cached on the graph.
 
         Raises:
-            GesmError: for an unknown normalization, a dtype not of floating point, or negative weights (of learned ones, which
-                may change in every step, it is not asked).
+            GesmError: for an unknown normalization, a dtype not of floating point, or negative weights (not asked of learned
+                ones, which may change in every step, nor without gradients).
         """
         check_normalization(normalization)
         self_loops = self_loops and not self.is_bipartite
@@ -310,10 +310,12 @@ class Graph:
             raise GesmError(f"dtype must be a floating-point type, got {dtype}")
         key = (normalization, self_loops, dtype)
 
+        learned = torch.compiler.is_compiling() or not (torch.is_grad_enabled() and is_constant(self.weight))
+
         def make() -> Graph:
-            if not torch.compiler.is_compiling() and is_constant(self.weight):
-                _check_walk(self.weight)
             graph = self.with_self_loops() if self_loops else self
+            if not learned:  # without gradients learned weights look like others
+                _check_walk(graph.weight)
             return graph.with_weight(_normalize(graph, normalization, dtype).to(dtype))
 
         return self._keep(key, make)
@@ -325,10 +327,10 @@ class Graph:
             return self._cache[key] if constant and key in self._cache else make()
         if self.weight is not None and not is_constant(self.weight):
             return make()
-        version = 0 if self.weight is None else self.weight._version
-        if self._cache.setdefault("version", version) != version:  # the weights were changed in place
+        now = None if self.weight is None else version(self.weight)
+        if self._cache.setdefault("version", now) != now:  # the weights were changed
             self._cache.clear()
-            self._cache["version"] = version
+            self._cache["version"] = now
         if key not in self._cache:
             with torch.inference_mode(False):  # what evaluation leaves here, the next training step uses
                 self._cache[key] = make()
@@ -455,13 +457,16 @@ def _normalize(graph: Graph, normalization: str, dtype: torch.dtype) -> Tensor:
 
 def is_constant(t: Any) -> bool:
     """Whether what is computed from the tensor may be kept for later calls."""
-    return isinstance(t, Tensor) and not (t.is_inference() or t.requires_grad)
+    if not isinstance(t, Tensor) or t.is_inference() or t.requires_grad:
+        return False
+    return not torch._C._functorch.is_functorch_wrapped_tensor(t)  # of torch.func, gone with its call
 
 
 def version(t: Tensor) -> tuple[Any, ...]:
     """Other than before if the tensor was changed in place, or given other `data`."""
     t = t.as_tensor() if hasattr(t, "as_tensor") else t  # PyG's EdgeIndex counts apart
-    return t._version, t.shape, t.data_ptr() if t.layout is torch.strided else None
+    strided = (t.stride(), t.data_ptr()) if t.layout is torch.strided else ()
+    return t._version, t.shape, t.dtype, *strided
 
 
 def _divide(a: Tensor, b: Tensor) -> Tensor:

@@ -253,5 +253,23 @@ def test_edges_are_sorted_once_whatever_the_weights(monkeypatch):
 
 @pytest.mark.parametrize("normalization", ["col", "row", "sym"])
 def test_a_negative_weight_is_refused_where_a_walk_takes_it(normalization):
+    Graph(torch.tensor([[0, 0, 1], [0, 1, 0]]), torch.tensor([-1.0, 1.0, 1.0]), 2).transition(normalization)  # on a loop
+    with torch.no_grad():  # learned, perhaps
+        Graph(EDGES, WEIGHT - 3, 4).transition(normalization)
     with pytest.raises(GesmError, match=r"must not be negative.*-2\.0; pass its absolute value"):
         Graph(EDGES, WEIGHT - 3, 4).transition(normalization)
+
+
+def test_other_data_of_the_weights_are_noticed():
+    graph = Graph(EDGES, None, 4).with_weight(WEIGHT.clone())
+    graph.transition()
+    graph.weight.data = WEIGHT.flip(0)
+    assert graph.transition().weight.equal(Graph(EDGES, None, 4).with_weight(WEIGHT.flip(0)).transition().weight)
+
+
+def test_forward_mode_and_vmap_over_edge_weights():
+    transition = lambda w: gesm.as_graph(EDGES, w, 4).transition().weight  # noqa: E731
+    forward, backward = torch.func.jacfwd(transition)(WEIGHT), torch.func.jacrev(transition)(WEIGHT)
+    assert_matches(forward, backward, rtol=1e-5, atol=1e-6)
+    weights = torch.rand(3, 6)
+    assert_matches(torch.vmap(transition)(weights), torch.stack([transition(w) for w in weights]), rtol=1e-5, atol=1e-6)

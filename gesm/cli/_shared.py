@@ -17,6 +17,9 @@ if TYPE_CHECKING:  # each command imports what it needs: --help stays quick
 __all__ = ["Device", "Json", "Name", "Protocol", "Root", "app", "parse_changes", "show"]
 
 
+_RESUMED = ("train", "depth")
+
+
 class _Group(TyperGroup):
     def invoke(self, ctx: typer.Context) -> Any:
         try:
@@ -24,9 +27,12 @@ class _Group(TyperGroup):
         except GesmError as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(2) from None
+        except BrokenPipeError:  # the reader has seen enough
+            raise
         except OSError as error:  # a full disk, say
             place = f" ({error.filename})" if error.filename else ""
-            typer.echo(f"error: {error.strerror or error}{place}; gesm train --out goes on with --resume", err=True)
+            hint = f"; gesm {ctx.invoked_subcommand} --out goes on with --resume" if ctx.invoked_subcommand in _RESUMED else ""
+            typer.echo(f"error: {error.strerror or error}{place}{hint}", err=True)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             typer.echo("interrupted; gesm train and gesm depth with --out go on with --resume", err=True)

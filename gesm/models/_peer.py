@@ -12,7 +12,7 @@ from gesm.adjacency import as_graph
 from gesm.errors import GesmError
 from gesm.graph import Graph
 from gesm.nn.linear import SparseLinear, check_width, multiply
-from gesm.ops._checks import accumulation_dtype, check_depth
+from gesm.ops._checks import accumulation_dtype, check_depth, check_features
 
 __all__ = ["Bias", "Peer", "linear", "scaled", "widths"]
 
@@ -75,6 +75,7 @@ def widths(inputs: int, hidden: int, outputs: int, num_layers: int) -> list[tupl
 
 def linear(x: Tensor, lin: SparseLinear, p: float) -> Tensor:
     """dropout(x) W + b for dense or CSR x."""
+    check_features(x)
     check_width(lin, x)
     out = multiply(x, lin.weight, p)
     return out if lin.bias is None else out + lin.bias

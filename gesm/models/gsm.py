@@ -11,7 +11,7 @@ from gesm.errors import GesmError
 from gesm.nn import SparseLinear, StepMixture
 from gesm.nn.linear import check_width, multiply
 from gesm.ops import dropout_linear
-from gesm.ops._checks import check_probability
+from gesm.ops._checks import check_features, check_probability
 
 __all__ = ["GSM"]
 
@@ -115,6 +115,7 @@ class GSM(nn.Module):
     ) -> Any:
         """Logits; see the class for shapes."""
         first, *rest = self.lins
+        check_features(x)
         check_width(first, x)
         z = multiply(x, first.weight, self.input_dropout if self.training else 0.0)
         h = F.elu(self.norms[0](z))

@@ -18,7 +18,7 @@ from gesm.nn import SparseLinear
 from gesm.nn.linear import check_width, multiply
 from gesm.nn.step_mixture import check_step_weight
 from gesm.ops import dropout_linear, spmm
-from gesm.ops._checks import accumulation_dtype, check_depth, check_probability
+from gesm.ops._checks import accumulation_dtype, check_depth, check_features, check_probability
 
 __all__ = ["MixedMLP"]
 
@@ -104,6 +104,7 @@ class MixedMLP(nn.Module):
         step_weight: Tensor | None = None,
     ) -> Any:
         """Logits; see the class for shapes."""
+        check_features(x)
         check_width(self.lin1, x)
         w = self.lin1.weight.new_ones(self.K + 1) if step_weight is None else step_weight
         check_step_weight(w, self.K, x.size(0))

@@ -28,6 +28,9 @@ class Reader:
     def __init__(self, K: int):
         self.K = K
 
+    def check(self, module: Any) -> None:
+        """The module has the depth that it was wrapped with."""
+
     def run(self, module: Any, k: int, *args: Any, **kwargs: Any) -> Any:
         """The module's output at depth k."""
         return module(k, *args, **kwargs)
@@ -135,6 +138,10 @@ class _Mixture(Reader):
         self.shares_steps = getattr(module, "single_mixture", True)
         self.is_linear = self.shares_steps and getattr(module, "linear_mixture", True)
         self.table = self.truncations(torch.arange(self.K + 1))
+
+    def check(self, module: Any) -> None:
+        if module.K != self.K:
+            raise GesmError(f"{_name(module)} was wrapped with K={self.K}, but its K was set to {module.K}; wrap it again")
 
     def run(self, module: Any, k: int, *args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling():  # all K steps, so that one graph serves every depth

@@ -58,6 +58,8 @@ class HopConsistency(nn.Module):
             raise GesmError(f"a mask must have shape [{logits.size(1)}], one entry a node, got {list(index.shape)}")
         labelled = logits.index_select(1, index.nonzero().view(-1) if index.dtype == torch.bool else index)
         several = y.dim() == 2
+        if not several and (y.is_floating_point() or y.is_complex()):
+            raise GesmError(f"y must hold classes as integers, or 0/1 in [n, C]; got {y.dtype} {list(y.shape)}")
         if y.size(0) != labelled.size(1) or (several and y.size(1) != logits.size(2)):
             raise GesmError(
                 f"y must hold the labels of the {labelled.size(1)} nodes in index, [{labelled.size(1)}] or "

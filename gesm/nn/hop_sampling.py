@@ -113,6 +113,7 @@ class HopSampling(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The module at a drawn depth in training, as `inference` says in evaluation."""
+        self._reader.check(self.module)
         if self._reading is None and self.training:
             if self.per == "node":
                 return self._by_node(self._draw(_num_nodes(args, kwargs)), *args, **kwargs)
@@ -139,6 +140,7 @@ class HopSampling(nn.Module):
         """
         if type(draws) is not int or draws < 1:
             raise GesmError(f"draws must be a whole number >= 1, got {draws!r}")
+        self._reader.check(self.module)
         rows = _num_nodes(args, kwargs) if self.per == "node" else None
         depths = [self._draw(rows) for _ in range(draws)]
         self.last_depth = torch.stack(depths) if rows is not None else torch.tensor(depths)

@@ -9,7 +9,7 @@ from torch_geometric.nn.dense.linear import Linear, is_uninitialized_parameter
 from gesm.adjacency import as_graph
 from gesm.errors import GesmError
 from gesm.ops import dropout_linear, spmm
-from gesm.ops._checks import check_features
+from gesm.ops._checks import check_real
 from gesm.ops.dropout_linear import dropout
 
 __all__ = ["SparseLinear", "check_width", "multiply"]
@@ -66,8 +66,8 @@ class SparseLinear(Linear):
 
 
 def check_width(lin: Linear, x: Tensor) -> None:
-    """x is a matrix of the layer's width, which a lazy one takes from x."""
-    check_features(x)
+    """x has the layer's width, which a lazy one takes from x, and its type."""
+    check_real("x", x)
     if lin.in_channels < 0:
         lin.initialize_parameters(lin, (x,))
     if x.size(-1) != lin.in_channels:

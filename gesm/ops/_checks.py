@@ -9,7 +9,15 @@ from torch import Tensor
 from gesm.errors import GesmError
 from gesm.graph import Graph
 
-__all__ = ["accumulation_dtype", "check_depth", "check_features", "check_graph", "check_operand", "check_probability"]
+__all__ = [
+    "accumulation_dtype",
+    "check_depth",
+    "check_features",
+    "check_graph",
+    "check_operand",
+    "check_probability",
+    "check_real",
+]
 
 
 def check_graph(graph: Graph, op: str) -> None:
@@ -20,7 +28,7 @@ def check_graph(graph: Graph, op: str) -> None:
 
 def check_operand(name: str, x: Tensor, shape: tuple[int | None, ...], graph: Graph) -> None:
     """`x` is a dense floating-point tensor of `shape` (None: any size) on the graph's device."""
-    _check_real(name, x)
+    check_real(name, x)
     if x.layout is not torch.strided:
         raise GesmError(f"{name} must be dense, got {x.layout}; pass {name}.to_dense()")
     if x.dim() != len(shape) or any(want is not None and have != want for have, want in zip(x.shape, shape, strict=True)):
@@ -32,7 +40,7 @@ def check_operand(name: str, x: Tensor, shape: tuple[int | None, ...], graph: Gr
 
 def check_features(x: Any, name: str = "x") -> None:
     """x is a floating-point [N, F], dense or torch.sparse CSR."""
-    _check_real(name, x)
+    check_real(name, x)
     if x.dim() != 2:
         raise GesmError(
             f"{name} must have shape [num_nodes, in_channels], got {list(x.shape)}; static graphs are not supported"
@@ -53,7 +61,8 @@ def check_depth(name: str, K: Any, least: int = 0) -> None:
         raise GesmError(f"{name} must be at least {least}, a whole number, got {K!r}")
 
 
-def _check_real(name: str, x: Any) -> None:
+def check_real(name: str, x: Any) -> None:
+    """x is a floating-point tensor."""
     if not isinstance(x, Tensor):
         raise GesmError(f"{name} must be a tensor, got {type(x).__name__}")
     if not x.is_floating_point():

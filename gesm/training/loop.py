@@ -116,7 +116,9 @@ def fit_many(
     folder = None
     if run_dir is not None and runs > 1:
         if overwrite:  # what cannot be trained must not cost what is there
-            Task(load(seed), recipe, pick_device(options.get("device", "auto")))
+            first, others, device = load(seed), load, pick_device(options.get("device", "auto"))
+            Run(recipe, Task(first, recipe, device), seed, device)
+            load = lambda s: first if s == seed else others(s)  # noqa: E731
         folder = RunFolder(run_dir, recipe, resume, overwrite, runs)
     results = []
     for r in range(runs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 import warnings
 import zlib
 from dataclasses import dataclass, field
@@ -83,9 +84,11 @@ class Task:
         self.metric = METRICS[kind]
         self.in_channels = data.x.size(1)
         self._check(data)
-        self.num_classes = getattr(data, "num_classes", None) or _count_classes(data)
-        if not isinstance(self.num_classes, int):
-            raise GesmError(f"{self.name}: num_classes must be an int, got {self.num_classes!r}; leave it out to count them")
+        classes = getattr(data, "num_classes", None) or _count_classes(data)
+        try:
+            self.num_classes = operator.index(classes)
+        except TypeError:
+            raise GesmError(f"{self.name}: num_classes must be an int, got {classes!r}; leave it out to count them") from None
         self._check_range(data)
         self.identity = {
             "dataset": self.name,

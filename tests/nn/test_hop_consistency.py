@@ -96,9 +96,10 @@ def test_trains_a_wrapped_model():
             lambda: HopConsistency()(torch.ones(N, C), torch.ones(2), torch.arange(2)),
             r"\[draws, nodes, classes\], got \[12, 3\]",
         ),
-        (lambda: HopConsistency()(torch.ones(S, N, C), torch.ones(3), torch.arange(2)), r"labels of the 2 nodes.*got \[3\]"),
+        (lambda: HopConsistency()(torch.ones(S, N, C), torch.ones(2), torch.arange(2)), r"integers.*got torch.float32 \[2\]"),
+        (lambda: HopConsistency()(torch.ones(S, N, C), torch.arange(3), torch.arange(2)), r"labels of the 2 nodes.*got \[3\]"),
         (lambda: HopConsistency()(torch.ones(S, N, C), torch.ones(2, 2), torch.arange(2)), r"\[2, 3\]; got \[2, 2\]"),
-        (lambda: HopConsistency()(torch.ones(S, N, C), torch.ones(3), torch.ones(3) > 0), r"shape \[12\].*got \[3\]"),
+        (lambda: HopConsistency()(torch.ones(S, N, C), torch.arange(3), torch.ones(3) > 0), r"shape \[12\].*got \[3\]"),
     ],
 )
 def test_bad_input_gets_one_clear_error(call, message):

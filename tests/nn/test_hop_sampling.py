@@ -369,3 +369,12 @@ def test_an_error_in_the_module_leaves_its_depth(inputs):
     with hop.at(3), pytest.raises(Exception, match=r".+"):
         hop(inputs[0][:, :2], inputs[1])
     assert (module.num_layers, len(module.convs)) == (K, K)
+
+
+@pytest.mark.parametrize("make", [lambda: GSM(5, 8, 3, K=3), lambda: StepMixture(5, 3, K=3)])
+def test_a_depth_changed_since_is_refused(make):
+    hop, x, edges = HopSampling(make()), torch.randn(6, 5), torch.randint(6, (2, 20))
+    hop.module.K = 2
+    for call in (hop, hop.eval(), lambda *inputs: hop.sample(2, *inputs)):
+        with pytest.raises(GesmError, match="wrapped with K=3, but its K was set to 2; wrap it again"):
+            call(x, edges)

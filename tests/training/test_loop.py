@@ -267,12 +267,16 @@ def test_several_runs(tmp_path, recipe):
         fit_many(recipe, load, 2, 5, tmp_path, resume=True)
     bad = synthetic()
     bad.y = None
-    for options in ({"load": load, "device": "tpu"}, {"load": lambda seed: bad}):
-        with pytest.raises(GesmError, match=r"device 'tpu' cannot be used|has no y"):
-            fit_many(recipe, runs=3, seed=5, run_dir=tmp_path, overwrite=True, **options)
+    captured = recipe.replace(accelerate="cuda_graph")
+    for changes in ({"device": "tpu"}, {"load": lambda seed: bad}, {"recipe": captured, "device": "cpu"}):
+        options = {"recipe": recipe, "load": load, "runs": 3, "seed": 5, "run_dir": tmp_path} | changes
+        with pytest.raises(GesmError, match=r"device 'tpu' cannot be used|has no y|cuda_graph"):
+            fit_many(**options, overwrite=True)
         assert json.loads((tmp_path / "result.json").read_text()) == summary
         assert (tmp_path / "run-002" / "model.safetensors").exists()
+    seen.clear()
     fit_many(recipe, load, 2, 5, tmp_path, overwrite=True)
+    assert seen == [5, 6]
     assert sorted(p.name for p in tmp_path.glob("run-*")) == ["run-000", "run-001"]
 
 

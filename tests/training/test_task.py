@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch_geometric.data import Batch, HeteroData
@@ -182,3 +183,10 @@ def test_bad_data(task, damage, message):
 def test_other_types_of_data(data, message):
     with pytest.raises(GesmError, match=message):
         Task(data, Recipe())
+
+
+@pytest.mark.parametrize("classes", [np.int64(3), torch.tensor(3)])
+def test_a_number_of_classes_of_any_integer_type(classes):
+    data = synthetic()
+    data.num_classes = classes
+    assert type(Task(data, Recipe()).num_classes) is int
