@@ -57,7 +57,7 @@ class Result:
     test: float
     epoch_ms: float
     peak_memory_mb: float | None
-    versions: dict[str, str] = field(default_factory=versions, compare=False)
+    versions: dict = field(default_factory=versions, compare=False)
     module: torch.nn.Module | None = field(default=None, repr=False, compare=False)
 
     @classmethod
