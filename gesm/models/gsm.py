@@ -10,6 +10,7 @@ from torch_geometric.nn.dense.linear import Linear
 from gesm.errors import GesmError
 from gesm.nn import SparseLinear, StepMixture
 from gesm.nn.linear import check_width, multiply
+from gesm.nn.step_mixture import of_mixture
 from gesm.ops import dropout_linear
 from gesm.ops._checks import check_features, check_probability
 
@@ -80,23 +81,8 @@ class GSM(nn.Module):
             nn.LayerNorm(hidden_channels) if layer_norm else nn.Identity() for _ in range(num_layers + read)
         )
 
-    @property
-    def K(self) -> int:
-        """Number of steps, that of `mixture`."""
-        return self.mixture.K
-
-    @K.setter
-    def K(self, K: int) -> None:
-        self.mixture.K = K
-
-    @property
-    def dropout(self) -> float:
-        """Dropout probability of H, that of `mixture`, and of what other maps but the first read."""
-        return self.mixture.dropout
-
-    @dropout.setter
-    def dropout(self, dropout: float) -> None:
-        self.mixture.dropout = dropout
+    K = of_mixture("K", "Number of steps.")
+    dropout = of_mixture("dropout", "Dropout probability of H, and of what other maps but the first read.")
 
     def reset_parameters(self) -> None:
         """Draws all parameters anew."""

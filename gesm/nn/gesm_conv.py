@@ -9,7 +9,7 @@ from gesm.adjacency import as_graph
 from gesm.errors import GesmError
 from gesm.nn._messages import message_passing_options, needs_messages
 from gesm.nn.entity_attention import EntityAttention
-from gesm.nn.step_mixture import StepMixture
+from gesm.nn.step_mixture import StepMixture, of_mixture
 from gesm.ops._checks import check_features
 
 __all__ = ["GESMConv"]
@@ -83,23 +83,8 @@ class GESMConv(MessagePassing):
         self.attention = EntityAttention(in_channels, hidden_channels, heads, **attention, **walk, **kwargs)
         self.mixture = StepMixture(heads * hidden_channels, out_channels, K, dropout=dropout, **walk, **kwargs)
 
-    @property
-    def K(self) -> int:
-        """Number of steps, that of `mixture`."""
-        return self.mixture.K
-
-    @K.setter
-    def K(self, K: int) -> None:
-        self.mixture.K = K
-
-    @property
-    def dropout(self) -> float:
-        """Dropout probability of H, that of `mixture`."""
-        return self.mixture.dropout
-
-    @dropout.setter
-    def dropout(self, dropout: float) -> None:
-        self.mixture.dropout = dropout
+    K = of_mixture("K", "Number of steps.")
+    dropout = of_mixture("dropout", "Dropout probability of H.")
 
     def reset_parameters(self) -> None:
         """Draws all parameters anew."""

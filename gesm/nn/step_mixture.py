@@ -19,7 +19,7 @@ from gesm.ops import dropout_linear, mix, spmm
 from gesm.ops._checks import accumulation_dtype, check_depth, check_features, check_probability
 from gesm.ops.dropout_linear import dropout
 
-__all__ = ["StepMixture", "check_step_weight"]
+__all__ = ["StepMixture", "check_step_weight", "of_mixture"]
 
 
 class _StepLinear(Linear):
@@ -226,6 +226,11 @@ class StepMixture(MessagePassing):
         if self.mode == "concat":
             return f"{self.__class__.__name__}({self.in_channels}, K={self.K}, mode='concat')"
         return f"{self.__class__.__name__}({self.in_channels}, {self.out_channels}, K={self.K})"
+
+
+def of_mixture(name: str, doc: str) -> property:
+    """A property that reads and sets an attribute of `mixture`."""
+    return property(lambda self: getattr(self.mixture, name), lambda self, value: setattr(self.mixture, name, value), doc=doc)
 
 
 def _masked(x_src: Tensor, x_dst: Tensor, p: float) -> tuple[Tensor, Tensor]:
