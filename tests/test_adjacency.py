@@ -72,6 +72,7 @@ def test_cache_returns_the_same_graph_and_notices_a_change_in_place():
 
 def test_cache_forgets_with_its_tensors():
     edges = EDGES.clone()
+    gc.collect()  # of other tests
     before = len(gesm.adjacency._graphs)
     as_graph(edges, None, 4)
     assert len(gesm.adjacency._graphs) == before + 1
