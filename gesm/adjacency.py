@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gesm._edges import check_weight
 from gesm.errors import GesmError
-from gesm.graph import Graph, check_weight, is_constant, version
+from gesm.graph import Graph, is_constant, version
 
 __all__ = ["as_graph"]
 

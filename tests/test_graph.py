@@ -242,8 +242,8 @@ def test_perm_of_a_batch_leads_to_the_edges_of_its_graphs_one_after_the_other():
 
 
 def test_edges_are_sorted_once_whatever_the_weights(monkeypatch):
-    sorts, sort = [], gesm.graph._sort_edges
-    monkeypatch.setattr(gesm.graph, "_sort_edges", lambda *args: sorts.append(1) or sort(*args))
+    sorts, sort = [], gesm.graph.sort_edges
+    monkeypatch.setattr(gesm.graph, "sort_edges", lambda *args: sorts.append(1) or sort(*args))
     edges = EDGES.clone()
     for weight in (None, WEIGHT.clone(), WEIGHT.clone().requires_grad_(), WEIGHT.clone().requires_grad_()):
         for normalization in ("col", "sym"):
