@@ -43,6 +43,17 @@ def as_graph(adj: Any, edge_weight: Tensor | None = None, num_nodes: int | tuple
             )
         if edge_weight is not None:
             raise GesmError("a sparse adjacency carries its own weights; edge_weight goes with an edge_index only")
+        return _outside(adj, num_nodes)
+    return _remembered(adj, edge_weight, num_nodes)
+
+
+@torch.compiler.disable
+def _outside(adj: Any, num_nodes: int | tuple[int, int] | None) -> Graph:
+    """Dynamo fails at what is made of a sparse tensor, in frames of its own too."""
+    return _remembered(adj, None, num_nodes)
+
+
+def _remembered(adj: Any, edge_weight: Tensor | None, num_nodes: int | tuple[int, int] | None) -> Graph:
     given, sizes = ((adj, edge_weight), None) if isinstance(adj, Tensor) else (adj.coo(), tuple(adj.sizes()))
     tensors = [t for t in given if t is not None]
     # A traced graph would be guarded by the identity of its tensors, and compiled anew for each.

@@ -210,12 +210,15 @@ class Graph:
 
         learned = torch.compiler.is_compiling() or not (torch.is_grad_enabled() and is_constant(self.weight))
 
+        def looped() -> Graph:
+            return self.with_self_loops() if self_loops else self
+
         def make() -> Graph:
-            graph = self.with_self_loops() if self_loops else self
-            if not learned:  # without gradients learned weights look like others
-                _check_walk(graph.weight)
+            graph = looped()
             return graph.with_weight(_normalize(graph, normalization, dtype).to(dtype))
 
+        if not learned and self.weight is not None:  # without gradients learned weights look like others
+            self._keep(("checked", self_loops), lambda: _check_walk(looped().weight))
         return self._keep(key, make)
 
     def _keep(self, key: Any, make: Callable[[], Any]) -> Any:

@@ -12,7 +12,7 @@ from gesm.adjacency import as_graph
 from gesm.errors import GesmError
 from gesm.graph import Graph
 from gesm.nn.linear import SparseLinear, check_width, multiply
-from gesm.ops._checks import accumulation_dtype, check_depth, check_features
+from gesm.ops._checks import accumulation_dtype, check_features, check_whole
 
 __all__ = ["Bias", "Peer", "linear", "scaled", "widths"]
 
@@ -25,7 +25,7 @@ class Peer(nn.Module):
 
     def __init__(self, K: int, dropout: float, depth: str = "K", share: dict[str, float] | None = None):
         super().__init__()
-        check_depth(depth, K, self.lowest)
+        K = check_whole(depth, K, self.lowest)
         for name, value, end in (("dropout", dropout, ")"), *((name, p, "]") for name, p in (share or {}).items())):
             if not (0 <= value < 1 or (value == 1 and end == "]")):
                 raise GesmError(f"{name} must be in [0, 1{end}, got {value}")

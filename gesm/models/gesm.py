@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gesm.errors import GesmError
 from gesm.nn import GESMConv
+from gesm.ops._checks import check_whole
 
 __all__ = ["GESM"]
 
@@ -58,8 +59,7 @@ class GESM(nn.Module):
         layer_norm: bool = False,
     ):
         super().__init__()
-        if num_layers < 1:
-            raise GesmError(f"num_layers must be at least 1, got {num_layers}")
+        num_layers = check_whole("num_layers", num_layers, 1)
         widths = [in_channels, *[heads * hidden_channels] * (num_layers - 1), out_channels]
         shared = (K, heads, dropout, attention_dropout, score, residual, normalization)
         self.convs = nn.ModuleList(

@@ -12,7 +12,7 @@ from gesm.nn import SparseLinear, StepMixture
 from gesm.nn.linear import check_width, multiply
 from gesm.nn.step_mixture import of_mixture
 from gesm.ops import dropout_linear
-from gesm.ops._checks import check_features, check_probability
+from gesm.ops._checks import check_features, check_probability, check_whole
 
 __all__ = ["GSM"]
 
@@ -61,8 +61,7 @@ class GSM(nn.Module):
         layer_norm: bool = False,
     ):
         super().__init__()
-        if num_layers < 1:
-            raise GesmError(f"num_layers must be at least 1, got {num_layers}")
+        num_layers = check_whole("num_layers", num_layers, 1)
         check_probability("input_dropout", input_dropout)
         if classifier not in ("mixture", "linear"):
             raise GesmError(f"classifier must be one of 'mixture', 'linear', got {classifier!r}")
@@ -106,10 +105,12 @@ class GSM(nn.Module):
         z = multiply(x, first.weight, self.input_dropout if self.training else 0.0)
         h = F.elu(self.norms[0](z))
         for lin, norm in zip(rest, self.norms[1:], strict=False):
+            check_width(lin, h)
             h = F.elu(norm(dropout_linear(h, lin.weight.t(), self.dropout, self.training)))
         out = self.mixture(h, edge_index, edge_weight, step_weight=step_weight)
         if self.classifier is not None:
             h = F.elu(self.norms[-1](out))
+            check_width(self.classifier, h)
             flat = dropout_linear(h.flatten(0, -2), self.classifier.weight, self.dropout, self.training)
             out = flat.unflatten(0, h.shape[:-1]) + self.classifier.bias
         return (out, z) if return_embedding else out

@@ -18,7 +18,7 @@ from gesm.nn import SparseLinear
 from gesm.nn.linear import check_width, multiply
 from gesm.nn.step_mixture import check_step_weight
 from gesm.ops import dropout_linear, spmm
-from gesm.ops._checks import accumulation_dtype, check_depth, check_features, check_probability
+from gesm.ops._checks import accumulation_dtype, check_features, check_probability, check_whole
 
 __all__ = ["MixedMLP"]
 
@@ -75,7 +75,7 @@ class MixedMLP(nn.Module):
         super().__init__()
         for name, p in (("input_dropout", input_dropout), ("dropout", dropout)):
             check_probability(name, p)
-        check_depth("K", K)
+        K = check_whole("K", K)
         check_normalization(normalization)
         if batch_norm not in ("none", "hidden", "both"):
             raise GesmError(f"batch_norm must be one of 'none', 'hidden', 'both', got {batch_norm!r}")
@@ -118,6 +118,7 @@ class MixedMLP(nn.Module):
             h = self._normalized(x, walk, w, p)
         flat = F.relu(h).flatten(0, -2)
         flat = flat if self.norm is None else self.norm(flat)
+        check_width(self.lin2, flat)
         flat = dropout_linear(flat, self.lin2.weight, self.dropout, self.training)
         out = flat.unflatten(0, h.shape[:-1]) + self.lin2.bias
         return (out, z) if return_embedding else out

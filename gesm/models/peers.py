@@ -26,6 +26,7 @@ from gesm.graph import Graph
 from gesm.models._peer import Bias, Peer, linear, scaled, widths
 from gesm.nn.linear import SparseLinear
 from gesm.ops import attend, spmm
+from gesm.ops._checks import check_whole
 from gesm.ops.dropout_linear import dropout
 
 __all__ = ["APPNP", "GAT", "GCN", "GCNII", "MLP", "SGC", "MixHop"]
@@ -200,8 +201,7 @@ class GAT(Peer):
         skip_connections: bool = False,
     ):
         super().__init__(num_layers, dropout, "num_layers")
-        if heads < 1:
-            raise GesmError(f"heads must be at least 1, got {heads}")
+        heads = check_whole("heads", heads, 1)
         sizes = widths(in_channels, heads * hidden_channels, out_channels, num_layers)
         *hidden, (last, _) = sizes
         convs = [_Attention(inputs, hidden_channels, heads, skip_connections) for inputs, _ in hidden]
@@ -340,8 +340,7 @@ class MLP(Peer):
     lowest = 0
 
     def __init__(self, in_channels: int, hidden_channels: int, out_channels: int, num_layers: int = 2, dropout: float = 0.0):
-        if num_layers < 1:
-            raise GesmError(f"num_layers must be at least 1, got {num_layers}")
+        check_whole("num_layers", num_layers, 1)
         super().__init__(num_layers - 1, dropout)
         sizes = widths(in_channels, hidden_channels, out_channels, num_layers)
         self.lins = nn.ModuleList(SparseLinear(*w) for w in sizes)

@@ -12,6 +12,7 @@ from torch_geometric.nn import LightGCN, SGConv, SSGConv, TAGConv
 from torch_geometric.nn.models.basic_gnn import BasicGNN
 
 from gesm.errors import GesmError
+from gesm.ops._checks import is_whole
 
 __all__ = ["Reader", "reader"]
 
@@ -28,9 +29,6 @@ class Reader:
     def __init__(self, K: int):
         self.K = K
 
-    def check(self, module: Any) -> None:
-        """The module has the depth that it was wrapped with."""
-
     def run(self, module: Any, k: int, *args: Any, **kwargs: Any) -> Any:
         """The module's output at depth k."""
         return module(k, *args, **kwargs)
@@ -45,9 +43,19 @@ class _Held(Reader):
     Threads take turns: each would see what another has changed.
     """
 
+    depth = "K"
+    """The attribute that is its depth."""
+
     def __init__(self, module: nn.Module, K: int):
         super().__init__(K)
         self.lowest = min(getattr(module, "lowest", 0), K)
+        try:
+            _set(module, {self.depth: K})
+        except AttributeError:
+            raise GesmError(
+                f"{_name(module)}.{self.depth} cannot be set, so that it runs at no other depth; give it a plain attribute "
+                f"{self.depth} that forward reads, or wrap a callable f(k, *args) with K=..."
+            ) from None
 
     def changes(self, module: Any, k: int) -> dict[str, Any]:
         """These attributes."""
@@ -55,6 +63,7 @@ class _Held(Reader):
 
     def run(self, module: Any, k: int, *args: Any, **kwargs: Any) -> Any:
         with contextlib.nullcontext() if torch.compiler.is_compiling() else _LOCK:
+            _check_unchanged(module, self.depth, self.K)
             if k == self.K:
                 return module(*args, **kwargs)
             changes = self.changes(module, k)
@@ -64,6 +73,11 @@ class _Held(Reader):
                 return module(*args, **kwargs)
             finally:
                 _set(module, before)
+
+
+def _check_unchanged(module: nn.Module, name: str, K: int) -> None:
+    if (now := getattr(module, name)) != K:
+        raise GesmError(f"{_name(module)} was wrapped with {name}={K}, but its {name} was set to {now}; wrap it again")
 
 
 def _set(module: nn.Module, attributes: dict[str, Any]) -> None:
@@ -87,6 +101,8 @@ class _TAG(_Held):
 class _LightGCN(_Held):
     """PyG's LightGCN: the first k layers, with weights alpha that keep their sum."""
 
+    depth = "num_layers"
+
     def __init__(self, module: LightGCN):
         super().__init__(module, module.num_layers)
         sums = module.alpha.cumsum(0) > 0
@@ -104,6 +120,8 @@ class _LightGCN(_Held):
 
 class _Stack(_Held):
     """A BasicGNN: its first k layers, or, where the last one makes the output, its first k - 1 and the last."""
+
+    depth = "num_layers"
 
     def __init__(self, module: BasicGNN):
         super().__init__(module, module.num_layers)
@@ -134,16 +152,18 @@ class _Mixture(Reader):
     """A module that takes `step_weight`: a sum over steps, which truncated after k is scaled by (K + 1) / (k + 1)."""
 
     def __init__(self, module: nn.Module):
-        super().__init__(module.K)
+        super().__init__(int(module.K))
         self.shares_steps = getattr(module, "single_mixture", True)
         self.is_linear = self.shares_steps and getattr(module, "linear_mixture", True)
-        self.table = self.truncations(torch.arange(self.K + 1))
+        self.table = self.truncations(torch.arange(self.K + 1, device="cpu"))
 
-    def check(self, module: Any) -> None:
-        if module.K != self.K:
-            raise GesmError(f"{_name(module)} was wrapped with K={self.K}, but its K was set to {module.K}; wrap it again")
+    def mixed(self, module: Any, weight: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """The module's output with these weights of its steps."""
+        _check_unchanged(module, "K", self.K)
+        return module(*args, step_weight=weight, **kwargs)
 
     def run(self, module: Any, k: int, *args: Any, **kwargs: Any) -> Any:
+        _check_unchanged(module, "K", self.K)
         if torch.compiler.is_compiling():  # all K steps, so that one graph serves every depth
             return module(*args, step_weight=self.table[k], **kwargs)
         if k == self.K:
@@ -153,7 +173,7 @@ class _Mixture(Reader):
     def truncations(self, depths: Tensor) -> Tensor:
         """Depths of any shape to the weights of their steps, [..., max depth + 1]."""
         depths = depths.unsqueeze(-1)
-        steps = torch.arange(int(depths.max()) + 1 if depths.numel() else 1)
+        steps = torch.arange(int(depths.max()) + 1 if depths.numel() else 1, device="cpu")
         return (steps <= depths) * ((self.K + 1) / (depths + 1).double())
 
 
@@ -161,15 +181,15 @@ def reader(module: Any, K: int | None) -> Reader:
     """The reader for a module, or for a callable f(k, ...) where K is given."""
     if isinstance(module, nn.Module):
         depth = getattr(module, "K", None)
-        own = _own_reader(module, depth if type(depth) is int else None)
+        own = _own_reader(module, int(depth) if is_whole(depth) else None)
         if own is not None:
             if K not in (None, own.K):
                 raise GesmError(f"{_name(module)} has a depth of its own, {own.K}; leave out K={K}")
             return own
     if K is not None and callable(module):
-        if type(K) is not int or K < 0:
+        if not is_whole(K) or K < 0:
             raise GesmError(f"K must be a whole number >= 0, the largest depth of the callable, got {K!r}")
-        return Reader(K)
+        return Reader(int(K))
     raise GesmError(
         f"{_name(module)} has no depth that HopSampling knows. It wraps gesm's StepMixture, GESMConv, GESM and GSM; modules "
         "with an integer attribute K that forward reads (PyG's APPNP, SGConv, SSGConv, TAGConv); PyG's BasicGNN stacks (GCN, "

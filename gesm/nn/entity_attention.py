@@ -1,6 +1,5 @@
 """Entity attention: one hop of multi-head attention with a residual."""
 
-from numbers import Integral
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from gesm.graph import Graph, check_normalization
 from gesm.nn._messages import looped_edges, message_passing_options, needs_messages
 from gesm.nn.linear import SparseLinear, check_width, multiply
 from gesm.ops import attend, attention_weights
-from gesm.ops._checks import accumulation_dtype, check_features, check_probability
+from gesm.ops._checks import accumulation_dtype, check_features, check_probability, check_whole, is_whole
 from gesm.ops.attend import reference
 from gesm.ops.attend.scores import SCORES
 from gesm.ops.elu import bias_elu_
@@ -79,8 +78,7 @@ class EntityAttention(MessagePassing):
             raise GesmError(f"score must be one of {', '.join(map(repr, SCORES))}, got {score!r}")
         for name, p in (("dropout", dropout), ("input_dropout", input_dropout)):
             check_probability(name, p)
-        if not all(isinstance(n, Integral) and n >= 1 for n in (heads, out_channels)):
-            raise GesmError(f"heads and out_channels must be whole numbers of at least 1, got {heads!r} and {out_channels!r}")
+        heads, out_channels = check_whole("heads", heads, 1), check_whole("out_channels", out_channels, 1)
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.heads = heads
@@ -93,7 +91,7 @@ class EntityAttention(MessagePassing):
         self.add_self_loops = add_self_loops
 
         width = heads * out_channels
-        if isinstance(in_channels, int):
+        if is_whole(in_channels):
             self.lin = SparseLinear(in_channels, width, bias=False, weight_initializer="glorot")
             self.lin_src = self.lin_dst = None
         else:

@@ -10,7 +10,7 @@ from gesm.errors import GesmError
 from gesm.nn._messages import message_passing_options, needs_messages
 from gesm.nn.entity_attention import EntityAttention
 from gesm.nn.step_mixture import StepMixture, of_mixture
-from gesm.ops._checks import check_features
+from gesm.ops._checks import check_features, is_whole
 
 __all__ = ["GESMConv"]
 
@@ -68,7 +68,7 @@ class GESMConv(MessagePassing):
         **kwargs: Any,
     ):
         kwargs = message_passing_options(kwargs)
-        if not isinstance(in_channels, int):
+        if not is_whole(in_channels):
             raise GesmError(
                 f"in_channels must be an int, got {in_channels!r}: GESMConv walks K={K} steps on one set of nodes; use "
                 "EntityAttention between two"

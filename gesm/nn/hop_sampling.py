@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gesm.errors import GesmError
 from gesm.nn._depth import reader
+from gesm.ops._checks import check_whole, is_whole
 
 __all__ = ["Distribution", "HopSampling", "hop_probabilities"]
 
@@ -93,6 +94,10 @@ class HopSampling(nn.Module):
         self.K = self._reader.K
         self.probabilities = hop_probabilities(distribution, self.K, self._reader.lowest)
         self._cumulative = list(accumulate(self.probabilities.tolist()))
+        depths = self.probabilities.nonzero().view(-1)
+        self._depths = list(zip(depths.tolist(), self.probabilities[depths].tolist(), strict=True))
+        if self._reader.is_linear:
+            self._expected_weight = self.probabilities[depths] @ self._reader.truncations(depths)
         if per not in ("forward", "node"):
             raise GesmError(f"per must be 'forward' or 'node', got {per!r}")
         self.per = per
@@ -113,7 +118,6 @@ class HopSampling(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The module at a drawn depth in training, as `inference` says in evaluation."""
-        self._reader.check(self.module)
         if self._reading is None and self.training:
             if self.per == "node":
                 return self._by_node(self._draw(_num_nodes(args, kwargs)), *args, **kwargs)
@@ -138,15 +142,13 @@ class HopSampling(nn.Module):
         In a single mixture they share all that comes before the mixture, dropout masks included; what does not depend on the
         depth, such as an embedding, is returned once.
         """
-        if type(draws) is not int or draws < 1:
-            raise GesmError(f"draws must be a whole number >= 1, got {draws!r}")
-        self._reader.check(self.module)
+        draws = check_whole("draws", draws, 1)
         rows = _num_nodes(args, kwargs) if self.per == "node" else None
         depths = [self._draw(rows) for _ in range(draws)]
-        self.last_depth = torch.stack(depths) if rows is not None else torch.tensor(depths)
+        self.last_depth = torch.stack(depths) if rows is not None else torch.tensor(depths, device="cpu")
         if self._reader.shares_steps:
             each = self.last_depth if rows is not None else self.last_depth.view(-1, 1)
-            return self.module(*args, step_weight=self._reader.truncations(each), **kwargs)
+            return self._reader.mixed(self.module, self._reader.truncations(each), *args, **kwargs)
         run = self._run if rows is None else self._by_node
         return _combine(torch.stack, [run(k, *args, **kwargs) for k in depths])
 
@@ -165,7 +167,7 @@ class HopSampling(nn.Module):
 
     def _by_node(self, depths: Tensor, *args: Any, **kwargs: Any) -> Any:
         if hasattr(self._reader, "truncations"):
-            return self.module(*args, step_weight=self._reader.truncations(depths), **kwargs)
+            return self._reader.mixed(self.module, self._reader.truncations(depths), *args, **kwargs)
         out = None
         for k in depths.unique().tolist() or [self.K]:
             now = self._run(k, *args, **kwargs)
@@ -177,19 +179,17 @@ class HopSampling(nn.Module):
         return out
 
     def _expected(self, *args: Any, **kwargs: Any) -> Any:
-        depths = self.probabilities.nonzero().view(-1)
         if self._reader.is_linear:
-            weight = self.probabilities[depths] @ self._reader.truncations(depths)
-            return self.module(*args, step_weight=weight, **kwargs)
-        outs = [self._run(k, *args, **kwargs) for k in depths.tolist()]
-        q = self.probabilities[depths].tolist()
-        return _combine(lambda parts: sum(p * part for p, part in zip(q, parts, strict=True)), outs)
+            return self._reader.mixed(self.module, self._expected_weight, *args, **kwargs)
+        outs = [self._run(k, *args, **kwargs) for k, _ in self._depths]
+        return _combine(lambda parts: sum(q * part for (_, q), part in zip(self._depths, parts, strict=True)), outs)
 
     def _checked(self, reading: str | int) -> str | int:
-        known = reading in ("full", "expected") if isinstance(reading, str) else type(reading) is int
-        if not known or (type(reading) is int and not self._reader.lowest <= reading <= self.K):
-            raise GesmError(f"read at 'full', 'expected' or a depth from {self._reader.lowest} to {self.K}, got {reading!r}")
-        return reading
+        if isinstance(reading, str) and reading in ("full", "expected"):
+            return reading
+        if is_whole(reading) and self._reader.lowest <= reading <= self.K:
+            return int(reading)
+        raise GesmError(f"read at 'full', 'expected' or a depth from {self._reader.lowest} to {self.K}, got {reading!r}")
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The state of the wrapped module, with its own keys."""
@@ -211,13 +211,13 @@ class HopSampling(nn.Module):
 
 def _draw(hop: HopSampling, rows: int | None) -> int | Tensor:
     if hop.generator is None and _world_size() > 1:
-        hop.generator = torch.Generator().manual_seed(_shared_seed())
+        hop.generator = torch.Generator("cpu").manual_seed(_shared_seed())
     if rows is None:
-        number = torch.rand((), dtype=torch.float64, generator=hop.generator).item()
+        number = torch.rand((), dtype=torch.float64, device="cpu", generator=hop.generator).item()
         hop.last_depth = min(bisect_right(hop._cumulative, number), hop.K)
     else:
         hop.last_depth = (
-            torch.empty(0, dtype=torch.long)
+            torch.empty(0, dtype=torch.long, device="cpu")
             if rows == 0
             else torch.multinomial(hop.probabilities, rows, replacement=True, generator=hop.generator)
         )
@@ -239,13 +239,13 @@ def hop_probabilities(distribution: Distribution, K: int, lowest: int = 0) -> Te
     if isinstance(name, str) and name in ("uniform", "geometric"):
         if not isinstance(p, float) or not 0 < p < 1:
             raise GesmError(f"p of the geometric distribution must be in (0, 1), got {p!r}")
-        depths = torch.arange(K + 1, dtype=torch.float64)
+        depths = torch.arange(K + 1, dtype=torch.float64, device="cpu")
         weights = torch.ones_like(depths) if name == "uniform" else (1 - p) ** depths
         weights[: min(max(lowest, 1), K)] = 0
     else:
         weights = name(K) if callable(name) else name
         try:
-            weights = torch.as_tensor(weights, dtype=torch.float64).cpu().clone()
+            weights = torch.as_tensor(weights, dtype=torch.float64, device="cpu").clone()
         except (TypeError, ValueError, RuntimeError):
             raise GesmError(
                 "distribution must be 'uniform', 'geometric', ('geometric', p), K + 1 weights of the depths 0 ... K, or a "
@@ -292,6 +292,6 @@ def _world_size() -> int:
 
 
 def _shared_seed() -> int:
-    seed = [int(torch.randint(2**62, (1,)))]
+    seed = [int(torch.randint(2**62, (1,), device="cpu"))]
     torch.distributed.broadcast_object_list(seed, src=0)
     return seed[0]

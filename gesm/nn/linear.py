@@ -9,7 +9,7 @@ from torch_geometric.nn.dense.linear import Linear, is_uninitialized_parameter
 from gesm.adjacency import as_graph
 from gesm.errors import GesmError
 from gesm.ops import dropout_linear, spmm
-from gesm.ops._checks import check_real
+from gesm.ops._checks import check_real, check_whole
 from gesm.ops.dropout_linear import dropout
 
 __all__ = ["SparseLinear", "check_width", "multiply"]
@@ -35,7 +35,7 @@ class SparseLinear(Linear):
         weight_initializer: str | None = None,
         bias_initializer: str | None = None,
     ):
-        super().__init__(-1, out_channels, bias, weight_initializer, bias_initializer)
+        super().__init__(-1, check_whole("out_channels", out_channels, 1), bias, weight_initializer, bias_initializer)
         if in_channels > 0:
             self._materialize(in_channels)
             self.reset_parameters()
@@ -68,8 +68,8 @@ class SparseLinear(Linear):
 def check_width(lin: Linear, x: Tensor) -> None:
     """x has the layer's width, which a lazy one takes from x, and its type."""
     check_real("x", x)
-    if lin.in_channels < 0:
-        lin.initialize_parameters(lin, (x,))
+    for hook in tuple(lin._forward_pre_hooks.values()):  # what a lazy layer, pruning or weight_norm set the weight with
+        hook(lin, (x,))
     if x.size(-1) != lin.in_channels:
         raise GesmError(f"x has {x.size(-1)} features, but the layer was made for in_channels={lin.in_channels}")
     if x.dtype != lin.weight.dtype and not torch.is_autocast_enabled(x.device.type):

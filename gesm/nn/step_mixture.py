@@ -16,7 +16,7 @@ from gesm.graph import Graph, check_normalization
 from gesm.nn._messages import looped_edges, message_passing_options, needs_messages
 from gesm.nn.linear import check_width, multiply
 from gesm.ops import dropout_linear, mix, spmm
-from gesm.ops._checks import accumulation_dtype, check_depth, check_features, check_probability
+from gesm.ops._checks import accumulation_dtype, check_features, check_probability, check_whole
 from gesm.ops.dropout_linear import dropout
 
 __all__ = ["StepMixture", "check_step_weight", "of_mixture"]
@@ -89,7 +89,9 @@ class StepMixture(MessagePassing):
             raise GesmError(f"mode must be 'sum' or 'concat', got {mode!r}")
         if (mode == "sum") != (out_channels is not None):
             raise GesmError(f"out_channels goes with mode='sum' and only with it, got {out_channels} and {mode!r}")
-        check_depth("K", K)
+        K = check_whole("K", K)
+        if out_channels is not None:
+            out_channels = check_whole("out_channels", out_channels, 1)
         check_probability("dropout", dropout)
         self.in_channels = in_channels
         self.out_channels = out_channels

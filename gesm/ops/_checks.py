@@ -1,6 +1,6 @@
 """Checks that operators and layers make before a kernel runs."""
 
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -11,12 +11,13 @@ from gesm.graph import Graph
 
 __all__ = [
     "accumulation_dtype",
-    "check_depth",
     "check_features",
     "check_graph",
     "check_operand",
     "check_probability",
     "check_real",
+    "check_whole",
+    "is_whole",
 ]
 
 
@@ -51,14 +52,20 @@ def check_features(x: Any, name: str = "x") -> None:
 
 def check_probability(name: str, p: float) -> None:
     """0 <= p < 1."""
-    if not 0 <= p < 1:
-        raise GesmError(f"{name} must be in [0, 1), got {p}")
+    if not isinstance(p, Real) or not 0 <= p < 1:
+        raise GesmError(f"{name} must be in [0, 1), got {p!r}")
 
 
-def check_depth(name: str, K: Any, least: int = 0) -> None:
-    """K is a whole number >= least."""
-    if not isinstance(K, Integral) or least > K:
-        raise GesmError(f"{name} must be at least {least}, a whole number, got {K!r}")
+def is_whole(value: Any) -> bool:
+    """Whether it is an integer, of Python or NumPy."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def check_whole(name: str, value: Any, least: int = 0) -> int:
+    """A whole number >= least, as one of Python."""
+    if not is_whole(value) or value < least:
+        raise GesmError(f"{name} must be at least {least}, a whole number, got {value!r}")
+    return int(value)
 
 
 def check_real(name: str, x: Any) -> None:

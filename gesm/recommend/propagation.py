@@ -10,7 +10,7 @@ from gesm.adjacency import as_graph
 from gesm.errors import GesmError
 from gesm.graph import Graph
 from gesm.ops import spmm
-from gesm.ops._checks import check_depth, check_probability
+from gesm.ops._checks import check_probability, check_whole
 
 __all__ = ["EmbeddingPropagation"]
 
@@ -47,7 +47,7 @@ class EmbeddingPropagation(nn.Module):
 
     def __init__(self, K: int = 3, alpha: str = "uniform", edge_dropout: float = 0.0):
         super().__init__()
-        check_depth("K", K)
+        K = check_whole("K", K)
         if alpha not in ALPHAS:
             raise GesmError(f"alpha must be one of {', '.join(map(repr, ALPHAS))}, got {alpha!r}")
         check_probability("edge_dropout", edge_dropout)

@@ -17,7 +17,7 @@ from gesm.graph import Graph
 from gesm.training.checkpoint import load_tensors
 from gesm.training.loop import pick_device
 from gesm.training.recipe import Recipe
-from gesm.training.task import SPLITS, Task, features
+from gesm.training.task import SPLITS, Task, check_edge_weight, features
 
 __all__ = ["Trained", "read_edges", "read_features", "write_predictions"]
 
@@ -85,12 +85,16 @@ class Trained:
         Returns:
             Classes [N] and softmax probabilities [N, C], or for multi-label models 0/1 labels [N, C] and sigmoids.
         """
+        if not isinstance(x, Tensor) or x.layout != torch.strided:
+            found = x.layout if isinstance(x, Tensor) else type(x).__name__
+            raise GesmError(f"features must be a dense tensor, got {found}; pass x.to_dense(), of NumPy torch.from_numpy(x)")
         if x.dim() != 2 or x.size(1) != self.info["in_channels"]:
             expected = f"[N, {self.info['in_channels']}], as in {self.info['dataset']}"
             raise GesmError(f"features must have the shape {expected}; got {list(x.shape)}")
         if not x.isfinite().all():
             row, column = (~x.isfinite()).nonzero()[0].tolist()
             raise GesmError(f"features must be finite; node {row} has {x[row, column]:g} in column {column}")
+        check_edge_weight(edge_weight)
         graph = Graph.from_edge_index(edge_index, edge_weight, num_nodes=x.size(0)).to(self.device)
         logits = self.model(features(x, self.recipe).to(self.device), graph).cpu()
         if self.info["task"] == "multilabel":

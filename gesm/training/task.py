@@ -18,7 +18,7 @@ from gesm.errors import GesmError
 from gesm.graph import Graph
 from gesm.training.recipe import Recipe
 
-__all__ = ["METRICS", "SPLITS", "Sample", "Task", "crc32", "features", "score"]
+__all__ = ["METRICS", "SPLITS", "Sample", "Task", "check_edge_weight", "crc32", "features", "score"]
 
 SPLITS = ("train", "val", "test")
 METRICS = {"multiclass": "accuracy", "multilabel": "micro_f1"}
@@ -45,9 +45,9 @@ class Task:
         device: Where the samples live.
 
     Raises:
-        GesmError: On data of another type, a missing attribute, one that is no dense tensor, a wrong shape, a feature or an
-            edge weight that is not finite, an unknown task, masks that are empty or share nodes, or a masked label that is
-            not finite or out of range.
+        GesmError: On data of another type, a missing attribute, one that is no dense tensor, a wrong shape, a feature that
+            is not finite, an edge weight that is not finite or negative, an unknown task, masks that are empty or share nodes,
+            or a masked label that is not finite or out of range.
     """
 
     def __init__(self, data: Any, recipe: Recipe, device: torch.device | str = "cpu"):
@@ -108,8 +108,9 @@ class Task:
 
     def _sample(self, data: Any, recipe: Recipe, device: torch.device | str) -> Sample:
         weight = getattr(data, "edge_weight", None)
+        weight = None if weight is None else weight.detach()
         graph = Graph.from_edge_index(data.edge_index, weight, num_nodes=data.x.size(0)).to(device)
-        sample = Sample(features(data.x, recipe).to(device), graph)
+        sample = Sample(features(data.x.detach(), recipe).to(device), graph)
         for split in SPLITS:
             rows = data[f"{split}_mask"].nonzero().view(-1)
             if rows.numel():
@@ -122,10 +123,7 @@ class Task:
         if data.x.numel() and not torch.stack(data.x.aminmax()).isfinite().all():
             row, column = (~data.x.isfinite()).nonzero()[0].tolist()
             raise GesmError(f"{self.name}: x must be finite; node {row} has {data.x[row, column]:g} in column {column}")
-        weight = getattr(data, "edge_weight", None)
-        if weight is not None and not weight.isfinite().all():
-            edge = int((~weight.isfinite()).view(len(weight), -1).any(1).nonzero()[0])
-            raise GesmError(f"{self.name}: edge_weight must be finite; edge {edge} has {weight[edge].tolist()}")
+        check_edge_weight(getattr(data, "edge_weight", None), f"{self.name}: ")
 
     def _check(self, data: Any) -> None:
         for split in SPLITS:
@@ -171,6 +169,17 @@ class Task:
         logits = torch.cat([model(s.x, s.graph).index_select(0, s.rows[split]) for s in self._parts[split]])
         y = self._targets[split]
         return self.loss(logits, y), score(logits, y)
+
+
+def check_edge_weight(weight: Tensor | None, what: str = "") -> None:
+    """Edge weights, if there are any, are finite and not negative, as a random walk wants them."""
+    if not isinstance(weight, Tensor) or weight.is_complex():  # the Graph refuses it
+        return
+    bad = ~(weight.isfinite() & (weight >= 0))
+    if not bad.any():
+        return
+    edge = int(bad.view(len(weight), -1).any(1).nonzero()[0])
+    raise GesmError(f"{what}edge_weight must be finite and not negative; edge {edge} has {weight[edge].tolist()}")
 
 
 def crc32(data: Any) -> int:

@@ -88,6 +88,25 @@ def test_bounds_are_checked_when_a_compiled_layer_runs():
         compiled(x, edge_index + 1)
 
 
+@pytest.mark.parametrize("form", ["features", "adjacency"])
+def test_sparse_tensors_break_the_graph_and_no_more(form):
+    layer, (x, edge_index) = GESMConv(6, 4, 3, K=2, heads=2), sample(12, 40)
+    adj_t = torch.sparse_coo_tensor(edge_index.flip(0), torch.ones(40), (12, 12))
+    inputs = (x.to_sparse_csr(), edge_index) if form == "features" else (x, adj_t.to_sparse_csr())
+    compiled = torch.compile(layer, backend="aot_eager")
+    for _ in range(2):
+        out = compiled(*inputs)
+        assert_matches(out, layer(*inputs), rtol=1e-4, atol=1e-5)
+        out.sum().backward()
+
+
+@pytest.mark.parametrize("make", [lambda: GESM(6, 4, 3, K=3, heads=2), lambda: MixedMLP(6, 4, 3, K=3), lambda: APPNP(3, 0.1)])
+def test_an_expectation_over_depths_compiles_whole_and_exports(make):
+    hop, inputs = HopSampling(make(), inference="expected").eval(), sample(12, 40)
+    assert_matches(torch.compile(hop, fullgraph=True, backend="aot_eager")(*inputs), hop(*inputs), rtol=1e-4, atol=1e-5)
+    assert_matches(torch.export.export(hop, inputs, strict=False).module()(*inputs), hop(*inputs), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_exports(name):
     layer = LAYERS[name]().eval()

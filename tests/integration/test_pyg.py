@@ -27,12 +27,14 @@ def test_sequential():
         "x, edge_index",
         [
             (EntityAttention(6, 4, heads=2), "x, edge_index -> x"),
-            torch.nn.ReLU(inplace=True),
+            torch.nn.ReLU(),
             (StepMixture(8, 3, K=3), "x, edge_index -> x"),
             (GCNConv(3, 2), "x, edge_index -> x"),
         ],
     )
-    assert model(X, EDGES).shape == (12, 2)
+    out = model(X, EDGES)
+    out.sum().backward()
+    assert out.shape == (12, 2)
 
 
 @pytest.mark.filterwarnings("ignore")

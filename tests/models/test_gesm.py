@@ -62,5 +62,5 @@ def test_a_normalised_stack_resets_and_one_layer_has_nothing_to_normalise():
 
 
 def test_no_layer_is_an_error():
-    with pytest.raises(GesmError, match="num_layers must be at least 1, got 0"):
+    with pytest.raises(GesmError, match="num_layers must be at least 1, a whole number, got 0"):
         GESM(5, 4, 3, num_layers=0)

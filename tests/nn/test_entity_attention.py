@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -6,7 +7,7 @@ from hypothesis import strategies as st
 from strategies import assert_matches, dense_transition, graphs
 
 from gesm import GesmError, Graph
-from gesm.nn import EntityAttention
+from gesm.nn import EntityAttention, GESMConv
 from gesm.ops import use_backend
 
 
@@ -167,8 +168,8 @@ def test_learned_edge_weights_get_a_gradient():
         (lambda c, x, g: EntityAttention(6, 4, score="sum"), "'product', 'additive', got 'sum'"),
         (lambda c, x, g: EntityAttention(6, 4, dropout=1.5), r"\[0, 1\), got 1.5"),
         (lambda c, x, g: EntityAttention(6, 4, input_dropout=-0.1), r"input_dropout must be in \[0, 1\), got -0.1"),
-        (lambda c, x, g: EntityAttention(6, 4, heads=0), "at least 1, got 0"),
-        (lambda c, x, g: EntityAttention(6, 4, heads=2.0), "whole numbers of at least 1, got 2.0 and 4"),
+        (lambda c, x, g: EntityAttention(6, 4, heads=0), "heads must be at least 1, a whole number, got 0"),
+        (lambda c, x, g: EntityAttention(6, 4, heads=2.0), "heads must be at least 1, a whole number, got 2.0"),
         (lambda c, x, g: EntityAttention((6, 6), 4)((x, None), g.edge_index), "x_dst is missing; .* pass"),
         (lambda c, x, g: EntityAttention(6, 4, normalization="l2")(x, g), "'col', 'row', 'sym'"),
         (lambda c, x, g: c(x[:, :5], g), "x has 5 features.*in_channels=6"),
@@ -222,3 +223,9 @@ def test_a_propagate_hook_keeps_what_it_saw():
     conv.register_propagate_forward_hook(lambda module, inputs, out: seen.append((out, out.clone())))
     conv(x, graph)
     assert seen[0][0].equal(seen[0][1])
+
+
+def test_sizes_may_be_numpys():
+    x, edges = torch.randn(3, 6), torch.tensor([[0, 1, 2], [1, 2, 0]])
+    for conv in (EntityAttention(np.int64(6), np.int64(4), heads=np.int64(2)), GESMConv(np.int64(6), np.int64(4), 8, heads=1)):
+        assert conv(x, edges).shape == (3, 8)

@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given
 from strategies import assert_matches, graphs
+from torch.nn.utils import prune, weight_norm
 
 from gesm import GesmError, Graph
 from gesm.nn import GESMConv
@@ -104,3 +105,20 @@ def test_features_of_another_type_get_a_clear_error():
 def test_a_pair_of_widths_is_refused():
     with pytest.raises(GesmError, match=r"in_channels must be an int, got \(6, 6\): GESMConv walks K=14 .* EntityAttention"):
         GESMConv((6, 6), 4, 3)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # weight_norm is deprecated
+@pytest.mark.parametrize("part", ["attention.lin", "mixture.lin"])
+def test_maps_may_be_pruned_and_weight_normalised(part):
+    x, edges = torch.randn(8, 6), torch.randint(8, (2, 30))
+    for wrap in (lambda lin: prune.l1_unstructured(lin, "weight", amount=0.5), weight_norm):
+        conv = GESMConv(6, 4, 3, K=2, heads=2)
+        wrap(conv.get_submodule(part))
+        optimizer = torch.optim.SGD(conv.parameters(), lr=0.1)
+        outs = []
+        for _ in range(2):
+            optimizer.zero_grad()
+            outs.append(conv(x, edges))
+            outs[-1].square().sum().backward()
+            optimizer.step()
+        assert not torch.equal(*outs)

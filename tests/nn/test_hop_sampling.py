@@ -2,6 +2,7 @@ import copy
 import re
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
@@ -348,7 +349,7 @@ def test_attributes_and_repr(inputs):
         (lambda x, e: HopSampling(APPNP(K, 0.1), inference="mean"), "'expected' or a depth from 0 to 5, got 'mean'"),
         (lambda x, e: HopSampling(APPNP(K, 0.1), inference=6), "from 0 to 5, got 6"),
         (lambda x, e: HopSampling(GCN(6, 8, K, 3), inference=1), "from 2 to 5, got 1"),
-        (lambda x, e: HopSampling(APPNP(K, 0.1)).sample(0, x, e), "draws must be a whole number >= 1, got 0"),
+        (lambda x, e: HopSampling(APPNP(K, 0.1)).sample(0, x, e), "draws must be at least 1, a whole number, got 0"),
         (lambda x, e: HopSampling(LightGCN(NODES, 4, 2), per="node")(e), "per='node' needs the node features"),
         (lambda x, e: HopSampling(lambda k, x: x.sum(), 3, per="node")(x), "one row a node"),
         (lambda x, e: HopSampling(lambda k, x: {}, 3, inference="expected").eval()(x), "returned dict"),
@@ -371,10 +372,48 @@ def test_an_error_in_the_module_leaves_its_depth(inputs):
     assert (module.num_layers, len(module.convs)) == (K, K)
 
 
-@pytest.mark.parametrize("make", [lambda: GSM(5, 8, 3, K=3), lambda: StepMixture(5, 3, K=3)])
-def test_a_depth_changed_since_is_refused(make):
+@pytest.mark.parametrize(
+    ("make", "depth"),
+    [
+        (lambda: GSM(5, 8, 3, K=3), "K"),
+        (lambda: StepMixture(5, 3, K=3), "K"),
+        (lambda: APPNP(3, 0.1), "K"),
+        (lambda: TAGConv(5, 3, 3), "K"),
+        (lambda: GCN(5, 8, 3), "num_layers"),
+    ],
+)
+def test_a_depth_changed_since_is_refused(make, depth):
     hop, x, edges = HopSampling(make()), torch.randn(6, 5), torch.randint(6, (2, 20))
-    hop.module.K = 2
+    setattr(hop.module, depth, 2)
     for call in (hop, hop.eval(), lambda *inputs: hop.sample(2, *inputs)):
-        with pytest.raises(GesmError, match="wrapped with K=3, but its K was set to 2; wrap it again"):
+        with pytest.raises(GesmError, match=f"wrapped with {depth}=3, but its {depth} was set to 2; wrap it again"):
             call(x, edges)
+
+
+def test_a_depth_that_cannot_be_set_is_refused():
+    class Fixed(nn.Module):
+        K = property(lambda self: 3)
+
+    with pytest.raises(GesmError, match=r"Fixed\.K cannot be set"):
+        HopSampling(Fixed())
+
+
+def test_depths_may_be_numpys(inputs):
+    for module in (StepMixture(6, 3, K=np.int64(3)), GSM(6, 8, 3, K=np.int64(3)), APPNP(np.int64(3), 0.1)):
+        hop = HopSampling(module)
+        with hop.at(np.int64(2)):
+            hop(*inputs)
+        assert type(hop.K) is int
+    assert HopSampling(lambda k, x: x, K=np.int64(4)).K == 4
+
+
+def test_draws_are_the_cpus_whatever_the_default_device():
+    generator = torch.Generator("cpu")
+    with torch.device("meta"):
+        hop = HopSampling(lambda k, x: k * x, K=4, distribution=[0, 0, 0, 1, 0], generator=generator)
+        assert hop(1) == 3
+        assert hop.sample(2, torch.ones(1)).shape == (2, 1)
+        HopSampling(StepMixture(6, 3, 4), inference="expected")
+        per_node = HopSampling(lambda k, x: k * x, K=4, per="node", generator=generator)
+        per_node(torch.ones(5, 6, device="cpu"))
+        assert per_node.last_depth.device.type == "cpu"

@@ -155,6 +155,8 @@ def test_concatenated_steps_are_of_one_masked_x():
         (lambda c, x, g: StepMixture(6, 3, mode="mean"), "'sum' or 'concat', got 'mean'"),
         (lambda c, x, g: StepMixture(6), "out_channels goes with mode='sum'"),
         (lambda c, x, g: StepMixture(6, 3, K=-1), "K must be at least 0"),
+        (lambda c, x, g: StepMixture(6, 0), "out_channels must be at least 1, a whole number, got 0"),
+        (lambda c, x, g: StepMixture(6, 3, dropout="a"), r"dropout must be in \[0, 1\), got 'a'"),
         (lambda c, x, g: StepMixture(6, 3, K=2.5), "K must be at least 0, a whole number, got 2.5"),
         (lambda c, x, g: StepMixture(6, 3, normalization="foo"), "normalization must be one of 'col', 'row', 'sym'"),
         (lambda c, x, g: c((x, x[:3]), g.edge_index % 3), "K=2 steps.*bipartite"),

@@ -50,6 +50,14 @@ def test_predict_refuses(trained):
         model.predict(x, data.edge_index)
     with pytest.raises(GesmError, match="60"):
         model.predict(data.x, data.edge_index + 1)
+    weight = torch.ones(data.num_edges)
+    for bad in (-1.0, float("nan")):
+        weight[3] = bad
+        with pytest.raises(GesmError, match=f"edge_weight must be finite and not negative; edge 3 has {bad}"):
+            model.predict(data.x, data.edge_index, weight)
+    for other, kind in ((data.x.to_sparse_csr(), "torch.sparse_csr"), (data.x.numpy(), "ndarray")):
+        with pytest.raises(GesmError, match=f"features must be a dense tensor, got {kind}"):
+            model.predict(other, data.edge_index)
 
 
 def test_folders_without_a_model(tmp_path, recipe):

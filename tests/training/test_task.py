@@ -107,6 +107,15 @@ def test_edge_weights_are_used(graphs):
     assert torch.equal(torch.cat(graph_weights).sort()[0], torch.arange(data.num_edges) + 1.0)
 
 
+def test_gradients_of_the_data_are_left_out():
+    data = synthetic()
+    data.x.requires_grad_()
+    data.edge_weight = torch.rand(data.num_edges, requires_grad=True)
+    (sample,) = Task(data, Recipe(feature_normalization="row")).samples
+    assert not sample.x.requires_grad
+    assert not sample.graph.weight.requires_grad
+
+
 def _nan_label(data):
     data.y = data.y.float()
     data.y[data.train_mask.nonzero()[0]] = float("nan")
@@ -117,9 +126,9 @@ def _column(data):
     del data.task, data.num_classes
 
 
-def _weights(data, bad):
+def _weights(data, bad, value):
     weight = torch.ones(data.num_edges)
-    weight[bad] = float("inf")
+    weight[bad] = value
     return weight
 
 
@@ -157,7 +166,8 @@ def _set(**values):
         ("multiclass", _set(y=None), "has no y"),
         ("multiclass", lambda d: d.x.__setitem__((7, 2), float("nan")), "x must be finite; node 7 has nan in column 2"),
         ("multiclass", lambda d: d.x.__setitem__((7, 2), float("-inf")), "x must be finite; node 7 has -inf in column 2"),
-        ("multiclass", lambda d: _set(edge_weight=_weights(d, 3))(d), "edge_weight must be finite; edge 3 has inf"),
+        ("multiclass", lambda d: _set(edge_weight=_weights(d, 3, float("inf")))(d), "must be finite.*; edge 3 has inf"),
+        ("multiclass", lambda d: _set(edge_weight=_weights(d, 3, -2.0))(d), "and not negative; edge 3 has -2.0"),
         ("multiclass", lambda d: d.__delattr__("test_mask"), "has no test_mask"),
         ("multiclass", _set(y=torch.zeros(5, dtype=torch.long)), r"y must have one row a node, \[60\] or \[60, C\]"),
     ],

@@ -1,14 +1,12 @@
 """The Horner chain: y = sum over k of P^k x_k with every product as narrow as the output."""
 
-from numbers import Integral
-
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from gesm.errors import GesmError
 from gesm.graph import Graph
-from gesm.ops._checks import accumulation_dtype, check_graph, check_operand
+from gesm.ops._checks import accumulation_dtype, check_graph, check_operand, check_whole
 from gesm.ops._library import backend, define, kernel_dtype, register
 from gesm.ops.mix import cpu, reference
 from gesm.ops.spmm import spmm
@@ -62,9 +60,7 @@ def mix(graph: Graph, x: Tensor, K: int) -> Tensor:
     chain is made of `spmm`.
     """
     check_graph(graph, "mix")
-    if not isinstance(K, Integral) or K < 0:
-        raise GesmError(f"K must be at least 0, a whole number, got {K!r}")
-    K = int(K)
+    K = check_whole("K", K)
     if graph.is_bipartite and K > 0:
         raise GesmError(f"mix needs as many sources as targets, got {graph}; several steps are walks on one set of nodes")
     check_operand("x", x, (graph.num_dst, None), graph)
