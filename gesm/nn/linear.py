@@ -68,8 +68,8 @@ class SparseLinear(Linear):
 def check_width(lin: Linear, x: Tensor) -> None:
     """x has the layer's width, which a lazy one takes from x, and its type."""
     check_real("x", x)
-    for hook in tuple(lin._forward_pre_hooks.values()):  # what a lazy layer, pruning or weight_norm set the weight with
-        hook(lin, (x,))
+    for key, hook in tuple(lin._forward_pre_hooks.items()):  # what a lazy layer, pruning or weight_norm set the weight with
+        hook(lin, (x,), *[{}] * (key in lin._forward_pre_hooks_with_kwargs))
     if x.size(-1) != lin.in_channels:
         raise GesmError(f"x has {x.size(-1)} features, but the layer was made for in_channels={lin.in_channels}")
     if x.dtype != lin.weight.dtype and not torch.is_autocast_enabled(x.device.type):

@@ -122,3 +122,10 @@ def test_maps_may_be_pruned_and_weight_normalised(part):
             outs[-1].square().sum().backward()
             optimizer.step()
         assert not torch.equal(*outs)
+
+
+def test_hooks_of_maps_that_want_keywords_get_them():
+    conv, seen = GESMConv(6, 4, 3, K=2, heads=2), []
+    conv.mixture.lin.register_forward_pre_hook(lambda _, args, kwargs: seen.append((len(args), kwargs)), with_kwargs=True)
+    conv(torch.randn(8, 6), torch.randint(8, (2, 30)))
+    assert seen == [(1, {})]
