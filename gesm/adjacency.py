@@ -43,7 +43,8 @@ def as_graph(adj: Any, edge_weight: Tensor | None = None, num_nodes: int | tuple
             )
         if edge_weight is not None:
             raise GesmError("a sparse adjacency carries its own weights; edge_weight goes with an edge_index only")
-        return _outside(adj, num_nodes)
+        if isinstance(adj, Tensor):
+            return _outside(adj, num_nodes)
     return _remembered(adj, edge_weight, num_nodes)
 
 

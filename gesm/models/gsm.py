@@ -9,7 +9,7 @@ from torch_geometric.nn.dense.linear import Linear
 
 from gesm.errors import GesmError
 from gesm.nn import SparseLinear, StepMixture
-from gesm.nn.linear import check_width, multiply
+from gesm.nn.linear import before_reading, check_width, multiply
 from gesm.nn.step_mixture import of_mixture
 from gesm.ops import dropout_linear
 from gesm.ops._checks import check_features, check_probability, check_whole
@@ -101,16 +101,17 @@ class GSM(nn.Module):
         """Logits; see the class for shapes."""
         first, *rest = self.lins
         check_features(x)
+        before_reading(first, x)
         check_width(first, x)
         z = multiply(x, first.weight, self.input_dropout if self.training else 0.0)
         h = F.elu(self.norms[0](z))
         for lin, norm in zip(rest, self.norms[1:], strict=False):
-            check_width(lin, h)
+            before_reading(lin, h)
             h = F.elu(norm(dropout_linear(h, lin.weight.t(), self.dropout, self.training)))
         out = self.mixture(h, edge_index, edge_weight, step_weight=step_weight)
         if self.classifier is not None:
             h = F.elu(self.norms[-1](out))
-            check_width(self.classifier, h)
+            before_reading(self.classifier, h)
             flat = dropout_linear(h.flatten(0, -2), self.classifier.weight, self.dropout, self.training)
             out = flat.unflatten(0, h.shape[:-1]) + self.classifier.bias
         return (out, z) if return_embedding else out

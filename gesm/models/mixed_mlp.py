@@ -15,7 +15,7 @@ from gesm.adjacency import as_graph
 from gesm.errors import GesmError
 from gesm.graph import Graph, check_normalization, is_constant, version
 from gesm.nn import SparseLinear
-from gesm.nn.linear import check_width, multiply
+from gesm.nn.linear import before_reading, check_width, multiply
 from gesm.nn.step_mixture import check_step_weight
 from gesm.ops import dropout_linear, spmm
 from gesm.ops._checks import accumulation_dtype, check_features, check_probability, check_whole
@@ -105,6 +105,7 @@ class MixedMLP(nn.Module):
     ) -> Any:
         """Logits; see the class for shapes."""
         check_features(x)
+        before_reading(self.lin1, x)
         check_width(self.lin1, x)
         w = self.lin1.weight.new_ones(self.K + 1) if step_weight is None else step_weight
         check_step_weight(w, self.K, x.size(0))
@@ -118,7 +119,7 @@ class MixedMLP(nn.Module):
             h = self._normalized(x, walk, w, p)
         flat = F.relu(h).flatten(0, -2)
         flat = flat if self.norm is None else self.norm(flat)
-        check_width(self.lin2, flat)
+        before_reading(self.lin2, flat)
         flat = dropout_linear(flat, self.lin2.weight, self.dropout, self.training)
         out = flat.unflatten(0, h.shape[:-1]) + self.lin2.bias
         return (out, z) if return_embedding else out

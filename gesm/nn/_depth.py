@@ -180,8 +180,9 @@ class _Mixture(Reader):
 def reader(module: Any, K: int | None) -> Reader:
     """The reader for a module, or for a callable f(k, ...) where K is given."""
     if isinstance(module, nn.Module):
-        depth = getattr(module, "K", None)
-        own = _own_reader(module, int(depth) if is_whole(depth) else None)
+        with _LOCK:  # another wrapper may run the module at another depth just now
+            depth = getattr(module, "K", None)
+            own = _own_reader(module, int(depth) if is_whole(depth) else None)
         if own is not None:
             if K not in (None, own.K):
                 raise GesmError(f"{_name(module)} has a depth of its own, {own.K}; leave out K={K}")

@@ -12,7 +12,7 @@ from gesm.ops import dropout_linear, spmm
 from gesm.ops._checks import check_real, check_whole
 from gesm.ops.dropout_linear import dropout
 
-__all__ = ["SparseLinear", "check_width", "multiply"]
+__all__ = ["SparseLinear", "before_reading", "check_width", "multiply"]
 
 
 class SparseLinear(Linear):
@@ -65,11 +65,17 @@ class SparseLinear(Linear):
         return out if self.bias is None else out + self.bias
 
 
+def before_reading(lin: torch.nn.Module, x: Tensor) -> None:
+    """Runs the hooks with which pruning and weight_norm set the weight of a map that is read, not called."""
+    for key, hook in tuple(lin._forward_pre_hooks.items()):
+        hook(lin, (x,), *[{}] * (key in lin._forward_pre_hooks_with_kwargs))
+
+
 def check_width(lin: Linear, x: Tensor) -> None:
     """x has the layer's width, which a lazy one takes from x, and its type."""
     check_real("x", x)
-    for key, hook in tuple(lin._forward_pre_hooks.items()):  # what a lazy layer, pruning or weight_norm set the weight with
-        hook(lin, (x,), *[{}] * (key in lin._forward_pre_hooks_with_kwargs))
+    if lin.in_channels < 0:
+        lin.initialize_parameters(lin, (x,))
     if x.size(-1) != lin.in_channels:
         raise GesmError(f"x has {x.size(-1)} features, but the layer was made for in_channels={lin.in_channels}")
     if x.dtype != lin.weight.dtype and not torch.is_autocast_enabled(x.device.type):

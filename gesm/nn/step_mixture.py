@@ -14,7 +14,7 @@ from gesm.adjacency import as_graph
 from gesm.errors import GesmError
 from gesm.graph import Graph, check_normalization
 from gesm.nn._messages import looped_edges, message_passing_options, needs_messages
-from gesm.nn.linear import check_width, multiply
+from gesm.nn.linear import before_reading, check_width, multiply
 from gesm.ops import dropout_linear, mix, spmm
 from gesm.ops._checks import accumulation_dtype, check_features, check_probability, check_whole
 from gesm.ops.dropout_linear import dropout
@@ -174,6 +174,7 @@ class StepMixture(MessagePassing):
         graph: Graph | None,
         p: float,
     ) -> Tensor:
+        before_reading(self.lin, x_src)
         check_width(self.lin, x_src)
         weight, J = self.lin.weight, self.K if step_weight is None else step_weight.size(-1) - 1
         if J < self.lin.K:

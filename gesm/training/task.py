@@ -123,7 +123,7 @@ class Task:
         if data.x.numel() and not torch.stack(data.x.aminmax()).isfinite().all():
             row, column = (~data.x.isfinite()).nonzero()[0].tolist()
             raise GesmError(f"{self.name}: x must be finite; node {row} has {data.x[row, column]:g} in column {column}")
-        check_edge_weight(getattr(data, "edge_weight", None), f"{self.name}: ")
+        check_edge_weight(getattr(data, "edge_weight", None), data.edge_index, f"{self.name}: ")
 
     def _check(self, data: Any) -> None:
         for split in SPLITS:
@@ -171,11 +171,14 @@ class Task:
         return self.loss(logits, y), score(logits, y)
 
 
-def check_edge_weight(weight: Tensor | None, what: str = "") -> None:
-    """Edge weights, if there are any, are finite and not negative, as a random walk wants them."""
+def check_edge_weight(weight: Tensor | None, edge_index: Tensor, what: str = "") -> None:
+    """Edge weights, if any, are finite and, but for self-loops, which a walk replaces, not negative."""
     if not isinstance(weight, Tensor) or weight.is_complex():  # the Graph refuses it
         return
-    bad = ~(weight.isfinite() & (weight >= 0))
+    bad = ~weight.isfinite()
+    if weight.shape[:1] == edge_index.shape[1:]:
+        loop = (edge_index[0] == edge_index[1]).view(-1, *[1] * (weight.dim() - 1))
+        bad |= (weight < 0) & ~loop
     if not bad.any():
         return
     edge = int(bad.view(len(weight), -1).any(1).nonzero()[0])

@@ -100,6 +100,22 @@ def test_sparse_tensors_break_the_graph_and_no_more(form):
         out.sum().backward()
 
 
+def test_a_pair_of_indices_with_values_compiles_whole():
+    class Adjacency:  # what torch_sparse.SparseTensor is to gesm
+        def __init__(self, edge_index):
+            self.edge_index = edge_index
+
+        def coo(self):
+            return self.edge_index[1], self.edge_index[0], torch.ones(self.edge_index.size(1))
+
+        def sizes(self):
+            return [12, 12]
+
+    layer, (x, edge_index) = GESMConv(6, 4, 3, K=2, heads=2), sample(12, 40)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    assert_matches(compiled(x, Adjacency(edge_index)), layer(x, edge_index), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("make", [lambda: GESM(6, 4, 3, K=3, heads=2), lambda: MixedMLP(6, 4, 3, K=3), lambda: APPNP(3, 0.1)])
 def test_an_expectation_over_depths_compiles_whole_and_exports(make):
     hop, inputs = HopSampling(make(), inference="expected").eval(), sample(12, 40)

@@ -93,3 +93,9 @@ def test_bad_settings_get_clear_errors():
         GSM(5, 8, 3, input_dropout=1)
     with pytest.raises(GesmError, match="classifier must be one of 'mixture', 'linear', got 'mlp'"):
         GSM(5, 8, 3, classifier="mlp")
+
+
+def test_another_classifier_may_be_put_in():
+    model = GSM(6, 8, 3, K=2, classifier="linear")
+    model.classifier = torch.nn.Linear(8, 5)
+    assert model(torch.randn(4, 6), torch.randint(4, (2, 9))).shape == (4, 5)

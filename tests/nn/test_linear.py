@@ -33,3 +33,10 @@ def test_lazy_layers_take_the_width_of_a_saved_one():
 def test_wrong_width_gets_a_clear_error():
     with pytest.raises(GesmError, match="x has 3 features, but the layer was made for in_channels=7"):
         SparseLinear(7, 3)(torch.ones(2, 3))
+
+
+def test_a_call_runs_hooks_once():
+    lin, calls = SparseLinear(6, 3), []
+    lin.register_forward_pre_hook(lambda *_: calls.append(1))
+    lin(torch.randn(2, 6))
+    assert calls == [1]
