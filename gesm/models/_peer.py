@@ -11,7 +11,7 @@ from torch_geometric.nn.inits import zeros
 from gesm.adjacency import as_graph
 from gesm.errors import GesmError
 from gesm.graph import Graph
-from gesm.nn.linear import SparseLinear, before_reading, check_width, multiply
+from gesm.nn.linear import SparseLinear, check_width, multiply
 from gesm.ops._checks import accumulation_dtype, check_features, check_whole
 
 __all__ = ["Bias", "Peer", "linear", "scaled", "widths"]
@@ -76,7 +76,6 @@ def widths(inputs: int, hidden: int, outputs: int, num_layers: int) -> list[tupl
 def linear(x: Tensor, lin: SparseLinear, p: float) -> Tensor:
     """dropout(x) W + b for dense or CSR x."""
     check_features(x)
-    before_reading(lin, x)
     check_width(lin, x)
     out = multiply(x, lin.weight, p)
     return out if lin.bias is None else out + lin.bias

@@ -101,7 +101,6 @@ class GSM(nn.Module):
         """Logits; see the class for shapes."""
         first, *rest = self.lins
         check_features(x)
-        before_reading(first, x)
         check_width(first, x)
         z = multiply(x, first.weight, self.input_dropout if self.training else 0.0)
         h = F.elu(self.norms[0](z))

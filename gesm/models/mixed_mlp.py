@@ -105,7 +105,6 @@ class MixedMLP(nn.Module):
     ) -> Any:
         """Logits; see the class for shapes."""
         check_features(x)
-        before_reading(self.lin1, x)
         check_width(self.lin1, x)
         w = self.lin1.weight.new_ones(self.K + 1) if step_weight is None else step_weight
         check_step_weight(w, self.K, x.size(0))

@@ -156,7 +156,7 @@ class _Attention(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, heads: int, skip: bool):
         super().__init__()
-        self.heads, self.width = heads, heads * out_channels
+        self.heads, self.width = heads, int(heads * out_channels)  # NumPy's numbers split nothing
         self.lin = SparseLinear(in_channels, self.width * (2 if skip else 1), bias=False, weight_initializer="glorot")
         self.att_src, self.att_dst = (nn.Parameter(torch.empty(1, heads, out_channels)) for _ in range(2))
         self.bias = Bias(heads * out_channels)

@@ -130,7 +130,7 @@ class _Stack(_Held):
 
     def changes(self, module: BasicGNN, k: int) -> dict[str, Any]:
         kept = [*range(k - 1), self.K - 1] if self.ends_in_layer else range(k)
-        parts = {name: nn.ModuleList(getattr(module, name)[i] for i in kept) for name in ("convs", "norms")}
+        parts = {name: nn.ModuleList([getattr(module, name)[i] for i in kept]) for name in ("convs", "norms")}
         if getattr(module, "jk_mode", None) == "cat":
             parts["jk"] = _Padded(module.jk, self.K)
         return {"num_layers": k, **parts}

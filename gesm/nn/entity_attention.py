@@ -13,7 +13,7 @@ from gesm.adjacency import as_graph
 from gesm.errors import GesmError
 from gesm.graph import Graph, check_normalization
 from gesm.nn._messages import looped_edges, message_passing_options, needs_messages
-from gesm.nn.linear import SparseLinear, before_reading, check_width, multiply
+from gesm.nn.linear import SparseLinear, check_width, multiply
 from gesm.ops import attend, attention_weights
 from gesm.ops._checks import accumulation_dtype, check_features, check_probability, check_whole, is_whole
 from gesm.ops.attend import reference
@@ -170,7 +170,6 @@ class EntityAttention(MessagePassing):
 
     def _embed(self, x: Tensor, lin: SparseLinear, *attentions: tuple[Tensor, Tensor | None]) -> tuple[Tensor, list[Tensor]]:
         """Z, and u.z + b for each (u, b) as x (W u): F columns wide instead of heads * d, and no gradient on Z."""
-        before_reading(lin, x)
         check_width(lin, x)
         heads, d = self.heads, self.out_channels
         if self.training and self.input_dropout > 0:  # z and its scores come of one mask

@@ -65,7 +65,6 @@ class HopSampling(nn.Module):
         - **input** and **output:** those of the module
 
     Attributes:
-        probabilities: q over the depths 0 ... K, float64.
         last_depth: What the last forward in training drew: an integer, or one a node; None before.
 
     Raises:
@@ -92,7 +91,7 @@ class HopSampling(nn.Module):
         self._reader = reader(module, K)
         self.module = module
         self.K = self._reader.K
-        self.probabilities = hop_probabilities(distribution, self.K, self._reader.lowest)
+        self._probabilities = hop_probabilities(distribution, self.K, self._reader.lowest)
         self._cumulative = list(accumulate(self.probabilities.tolist()))
         depths = self.probabilities.nonzero().view(-1)
         self._depths = list(zip(depths.tolist(), self.probabilities[depths].tolist(), strict=True))
@@ -106,6 +105,11 @@ class HopSampling(nn.Module):
         self.last_depth: int | Tensor | None = None
         self._reading: str | int | None = None
         self.register_load_state_dict_pre_hook(_add_prefix)
+
+    @property
+    def probabilities(self) -> Tensor:
+        """q over the depths 0 ... K, float64; another one wants another wrapper."""
+        return self._probabilities
 
     @property
     def inference(self) -> str | int:

@@ -35,6 +35,7 @@ class SparseLinear(Linear):
         weight_initializer: str | None = None,
         bias_initializer: str | None = None,
     ):
+        in_channels = check_whole("in_channels", in_channels, -1)
         super().__init__(-1, check_whole("out_channels", out_channels, 1), bias, weight_initializer, bias_initializer)
         if in_channels > 0:
             self._materialize(in_channels)
@@ -60,7 +61,7 @@ class SparseLinear(Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """x W + b."""
-        check_width(self, x)
+        _check_fit(self, x)
         out = multiply(x, self.weight)
         return out if self.bias is None else out + self.bias
 
@@ -72,7 +73,12 @@ def before_reading(lin: torch.nn.Module, x: Tensor) -> None:
 
 
 def check_width(lin: Linear, x: Tensor) -> None:
-    """x has the layer's width, which a lazy one takes from x, and its type."""
+    """Before a map is read: its hooks, and that x has its width, which a lazy one takes from x, and its type."""
+    before_reading(lin, x)
+    _check_fit(lin, x)
+
+
+def _check_fit(lin: Linear, x: Tensor) -> None:
     check_real("x", x)
     if lin.in_channels < 0:
         lin.initialize_parameters(lin, (x,))

@@ -14,7 +14,7 @@ from gesm.adjacency import as_graph
 from gesm.errors import GesmError
 from gesm.graph import Graph, check_normalization
 from gesm.nn._messages import looped_edges, message_passing_options, needs_messages
-from gesm.nn.linear import before_reading, check_width, multiply
+from gesm.nn.linear import check_width, multiply
 from gesm.ops import dropout_linear, mix, spmm
 from gesm.ops._checks import accumulation_dtype, check_features, check_probability, check_whole
 from gesm.ops.dropout_linear import dropout
@@ -89,7 +89,7 @@ class StepMixture(MessagePassing):
             raise GesmError(f"mode must be 'sum' or 'concat', got {mode!r}")
         if (mode == "sum") != (out_channels is not None):
             raise GesmError(f"out_channels goes with mode='sum' and only with it, got {out_channels} and {mode!r}")
-        K = check_whole("K", K)
+        in_channels, K = check_whole("in_channels", in_channels, -1), check_whole("K", K)
         if out_channels is not None:
             out_channels = check_whole("out_channels", out_channels, 1)
         check_probability("dropout", dropout)
@@ -174,7 +174,6 @@ class StepMixture(MessagePassing):
         graph: Graph | None,
         p: float,
     ) -> Tensor:
-        before_reading(self.lin, x_src)
         check_width(self.lin, x_src)
         weight, J = self.lin.weight, self.K if step_weight is None else step_weight.size(-1) - 1
         if J < self.lin.K:

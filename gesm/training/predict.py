@@ -94,8 +94,8 @@ class Trained:
         if not x.isfinite().all():
             row, column = (~x.isfinite()).nonzero()[0].tolist()
             raise GesmError(f"features must be finite; node {row} has {x[row, column]:g} in column {column}")
-        check_edge_weight(edge_weight, edge_index)
         graph = Graph.from_edge_index(edge_index, edge_weight, num_nodes=x.size(0)).to(self.device)
+        check_edge_weight(edge_weight, edge_index)
         logits = self.model(features(x, self.recipe).to(self.device), graph).cpu()
         if self.info["task"] == "multilabel":
             return (logits > 0).long(), logits.sigmoid()

@@ -173,10 +173,10 @@ class Task:
 
 def check_edge_weight(weight: Tensor | None, edge_index: Tensor, what: str = "") -> None:
     """Edge weights, if any, are finite and, but for self-loops, which a walk replaces, not negative."""
-    if not isinstance(weight, Tensor) or weight.is_complex():  # the Graph refuses it
+    if not isinstance(weight, Tensor) or weight.is_complex() or not weight.dim():  # the Graph refuses it
         return
     bad = ~weight.isfinite()
-    if weight.shape[:1] == edge_index.shape[1:]:
+    if edge_index.shape == (2, len(weight)):
         loop = (edge_index[0] == edge_index[1]).view(-1, *[1] * (weight.dim() - 1))
         bad |= (weight < 0) & ~loop
     if not bad.any():

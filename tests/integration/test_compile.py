@@ -1,10 +1,12 @@
 """torch.compile without graph breaks, on graphs of any size, and torch.export."""
 
+import numpy as np
 import pytest
 import torch
 import torch._dynamo.testing
 from strategies import assert_matches
 from torch_geometric.nn import APPNP
+from torch_geometric.nn.models import GCN
 
 from gesm import Graph
 from gesm.models import GESM, GSM, MixedMLP
@@ -19,6 +21,7 @@ LAYERS = {
     "mixture": lambda: StepMixture(6, 3, K=4),
     "wide-mixture": lambda: StepMixture(6, 9, K=2),
     "conv": lambda: GESMConv(6, 4, 3, K=4, heads=2),
+    "numpys-sizes": lambda: GESMConv(*(np.int64(n) for n in (6, 4, 3, 4, 2))),
     "gesm": lambda: GESM(6, 4, 3, K=4, heads=2),
     "gesm-stack": lambda: GESM(6, 4, 3, K=2, heads=2, num_layers=2, layer_norm=True),
     "gsm": lambda: GSM(6, 8, 3, K=4),
@@ -98,6 +101,13 @@ def test_sparse_tensors_break_the_graph_and_no_more(form):
         out = compiled(*inputs)
         assert_matches(out, layer(*inputs), rtol=1e-4, atol=1e-5)
         out.sum().backward()
+
+
+def test_hop_sampling_of_a_stack_trains_compiled():
+    hop, inputs = HopSampling(GCN(6, 8, 3, 2), distribution=[0, 0, 1, 0]), sample(12, 40)
+    out = torch.compile(hop, backend="aot_eager")(*inputs)
+    assert_matches(out, hop(*inputs), rtol=1e-4, atol=1e-5)
+    out.sum().backward()
 
 
 def test_a_pair_of_indices_with_values_compiles_whole():

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -206,3 +207,9 @@ def test_a_depth_that_is_not_there(edges, x):
 
 def test_all_are_exported():
     assert {*peers.__all__} == {"APPNP", "GAT", "GCN", "GCNII", "MLP", "MixHop", "SGC"}
+
+
+def test_sizes_may_be_numpys():
+    sizes = {"num_layers": np.int64(3), "heads": np.int64(2)}
+    model = GAT(*(np.int64(n) for n in (6, 8, 3)), **sizes)
+    assert model(torch.ones(4, 6), torch.zeros(2, 1, dtype=torch.long)).shape == (4, 3)

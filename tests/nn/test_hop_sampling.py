@@ -390,6 +390,12 @@ def test_a_depth_changed_since_is_refused(make, depth):
             call(x, edges)
 
 
+def test_probabilities_are_not_to_be_set():
+    hop = HopSampling(StepMixture(6, 3, K))
+    with pytest.raises(AttributeError, match="probabilities"):
+        hop.probabilities = torch.ones(K + 1)
+
+
 def test_a_depth_that_cannot_be_set_is_refused():
     class Fixed(nn.Module):
         K = property(lambda self: 3)

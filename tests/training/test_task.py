@@ -116,6 +116,13 @@ def test_gradients_of_the_data_are_left_out():
     assert not sample.graph.weight.requires_grad
 
 
+def test_a_negative_weight_on_a_loop_which_a_walk_replaces():
+    data = synthetic()
+    data.edge_index[:, 3] = 7
+    data.edge_weight = _weights(data, 3, -2.0)
+    Task(data, Recipe()).samples[0].graph.transition()
+
+
 def _nan_label(data):
     data.y = data.y.float()
     data.y[data.train_mask.nonzero()[0]] = float("nan")
@@ -168,6 +175,16 @@ def _set(**values):
         ("multiclass", lambda d: d.x.__setitem__((7, 2), float("-inf")), "x must be finite; node 7 has -inf in column 2"),
         ("multiclass", lambda d: _set(edge_weight=_weights(d, 3, float("inf")))(d), "must be finite.*; edge 3 has inf"),
         ("multiclass", lambda d: _set(edge_weight=_weights(d, 3, -2.0))(d), "and not negative; edge 3 has -2.0"),
+        (
+            "multiclass",
+            lambda d: _set(edge_weight=_weights(d, 3, 1.0), edge_index=d.edge_index[:1])(d),
+            "edge_index must be a t",
+        ),
+        (
+            "multiclass",
+            _set(edge_weight=torch.tensor(1.0)),
+            r"edge_weight must have shape \[\d+\], one weight an edge, got \(\)",
+        ),
         ("multiclass", lambda d: d.__delattr__("test_mask"), "has no test_mask"),
         ("multiclass", _set(y=torch.zeros(5, dtype=torch.long)), r"y must have one row a node, \[60\] or \[60, C\]"),
     ],
